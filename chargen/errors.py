@@ -12,7 +12,7 @@
     ├── StoppedError       a run was stopped before its first validation                (also a RuntimeError)
     ├── DeviceError        a device is not available on this machine, or failed         (also a RuntimeError)
     ├── RankLostError      another process of a run on several processes has ended      (also a RuntimeError)
-    └── DivergenceError    the training loss is not a finite number                     (also an ArithmeticError)
+    └── DivergenceError    a loss in training is not a finite number                    (also an ArithmeticError)
 
 Every class also derives from the built-in exception in brackets, so code that does not know chargen can catch it. The
 command line prints any of them in one or two lines, without a traceback, and exits with status 1.
@@ -136,4 +136,4 @@ class RankLostError(ChargenError, RuntimeError):
 
 
 class DivergenceError(ChargenError, ArithmeticError):
-    """The training loss is not a finite number."""
+    """A loss in training is not a finite number."""

@@ -42,6 +42,8 @@ MAX_NAME_SUFFIX = 10_000  #: limit of the number in NAME-2, NAME-3, …
 _RUN_FILE_PATTERN = "|".join(map(re.escape, RUN_FILES))  #: names of the files of a run, as a regular expression
 #: these names, and those of the models of tasks
 FILE_PATTERN = "|".join([_RUN_FILE_PATTERN, *map(re.escape, (CLASSIFIER_FILE, ENCODER_FILE, FORECASTER_FILE))])
+#: files that file managers write into the folders that they show (macOS, Windows); they are removed with a run
+FILE_MANAGER_FILES = (".DS_Store", "Thumbs.db", "desktop.ini")
 
 
 class RunWriter:
@@ -286,14 +288,14 @@ def _remove_hidden_folders(folder: Path) -> None:
 
 
 def _run_files(folder: Path) -> Iterator[Path]:
-    """Yield the files in the folder of a run, including partial files.
+    """Yield the files in the folder of a run, including partial files and those of file managers.
 
     Raises:
-        StorageError: If the folder contains anything else than the files that chargen writes, by their exact names.
+        StorageError: If the folder contains anything else than these files, by their exact names.
     """
     for path in folder.iterdir():
         is_ours = re.fullmatch(rf"(?:{_RUN_FILE_PATTERN})|\.(?:{_RUN_FILE_PATTERN}){PARTIAL_NAME_END}", path.name)
-        if not is_ours or path.is_dir():
+        if not (is_ours or path.name in FILE_MANAGER_FILES) or path.is_dir():
             raise StorageError(
                 f"{folder} contains {path.name!r}, which no run wrote", "Remove it yourself, or give another --name."
             )
@@ -313,7 +315,7 @@ def _check_regular_files(folder: Path) -> None:
 
 
 def _check_run_files(folder: Path) -> None:
-    """Check that a path is a folder with the files of a run and nothing else.
+    """Check that a path is a folder with the files of a run and nothing else, except files of file managers.
 
     Raises:
         StorageError: If it is not a folder, or contains something that no run wrote.

@@ -10,7 +10,7 @@ import pytest
 from chargen.errors import RunInUseError, StorageError
 from chargen.io import _partial_name, write_atomically
 from chargen.run_lock import RunLock
-from chargen.run_writer import create_run, resume_run, stage_run
+from chargen.run_writer import FILE_MANAGER_FILES, create_run, resume_run, stage_run
 
 LOCKS = Path("checkpoints/.locks")
 PRECIOUS = b"precious"
@@ -37,6 +37,30 @@ def test_hidden_folders_of_other_programs_are_not_removed(name: str) -> None:
     for writer in (create_run("run"), stage_run("classifier")):
         with writer:
             pass
+    assert others.read_bytes() == PRECIOUS
+
+
+@pytest.mark.parametrize("name", FILE_MANAGER_FILES)
+def test_a_file_of_a_file_manager_is_removed_with_a_run(name: str) -> None:
+    put("checkpoints/run/model.safetensors")
+    put(f"checkpoints/run/{name}")
+    with create_run("run", force=True) as writer:
+        put(f"{writer.run.folder}/metrics.jsonl")
+        put(f"checkpoints/run/{name}")  # also during the training
+        writer.commit()
+    assert os.listdir("checkpoints/run") == ["metrics.jsonl"]
+    with pytest.raises(KeyboardInterrupt), create_run("stopped") as writer:
+        put(f"{writer.run.folder}/{name}")
+        raise KeyboardInterrupt
+    assert sorted(os.listdir("checkpoints")) == [".locks", "run"]
+
+
+@pytest.mark.parametrize("name", FILE_MANAGER_FILES)
+def test_a_folder_with_the_name_of_such_a_file_is_not_removed(name: str) -> None:
+    put("checkpoints/run/model.safetensors")
+    others = put(f"checkpoints/run/{name}/notes")
+    with pytest.raises(StorageError, match="which no run wrote"):
+        create_run("run", force=True)
     assert others.read_bytes() == PRECIOUS
 
 

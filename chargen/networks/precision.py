@@ -54,6 +54,25 @@ def choose_precision(wanted: str | None, cells: Sequence[str], device: str) -> s
     return BF16 if is_fast else FLOAT32
 
 
+def resumed_precision(precision: str, cells: Sequence[str], device: str, own_device: str) -> str:
+    """Return the precision of a resumed run: its own, but float32 on another device that has no such products.
+
+    Args:
+        precision: The precision of the run.
+        cells: The names of its cells.
+        device: "cpu", "cuda" or "mps".
+        own_device: The device on which the run was trained so far.
+
+    Raises:
+        ConfigError: If this device is that of the run, but lacks what the precision needs.
+    """
+    has_products = device == "cuda" or has_bf16_passes(cells, device)
+    if precision == BF16 and device != own_device and not has_products:
+        return FLOAT32
+    check_precision(precision, cells, device)
+    return precision
+
+
 def has_bf16_passes(cells: Sequence[str], device: str) -> bool:
     """Return whether all cells of a network have compiled passes for products in bf16 on the device."""
     return device == "cpu" and is_installed("numba") and all(name in NUMBA_CELLS for name in cells)

@@ -27,18 +27,30 @@ from chargen.errors import DeviceError
 from chargen.text.limits import check_memory
 
 
-def resolve_device(name: str) -> str:
+def list_devices() -> list[str]:
+    """Return the names of the devices of this machine that torch can use: the CPU, and GPUs."""
+    is_available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    return [name for name, is_found in is_available.items() if is_found]
+
+
+def resolve_device(name: str, preferred: str = "auto") -> str:
     """Return the name of the device to use; "auto" is a CUDA GPU if there is one, else the CPU.
 
-    "auto" never chooses MPS, because its speed has not been measured.
+    "auto" by itself never chooses MPS, because its speed has not been measured.
+
+    Args:
+        name: "auto", "cpu", "cuda" or "mps".
+        preferred: What "auto" is if this machine has it: the device on which a run that is resumed was trained.
 
     Raises:
         DeviceError: If this machine or this build of torch has no such device.
     """
-    is_available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    devices = list_devices()
+    if name == "auto" and preferred in devices:
+        return preferred
     if name == "auto":
-        return "cuda" if is_available["cuda"] else "cpu"
-    if not is_available.get(name, False):
+        return "cuda" if "cuda" in devices else "cpu"
+    if name not in devices:
         raise DeviceError(
             f"this machine has no device {name!r} that torch {torch.__version__} can use", "Use --device auto."
         )

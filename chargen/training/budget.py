@@ -54,11 +54,11 @@ class Budget:
 
     def progress(self, step: int) -> float:
         """Return the completed share of the training after `step` steps, 0 to 1."""
+        now = self.elapsed_s()
+        if self.first_step_s is None:  # states of earlier versions do not have it if the length was a number of steps
+            self.first_step_s = 0.0 if step else now
         if self.budget_s is None:
             return min(1.0, step / (self.total_steps or 1))
-        now = self.elapsed_s()
-        if self.first_step_s is None:
-            self.first_step_s = now
         end = self.budget_s - self.final_evaluation_s()
         share = 1.0 if now >= end else (now - self.first_step_s) / (end - self.first_step_s)
         return max(share, min(1.0, step / self.total_steps)) if self.total_steps else share

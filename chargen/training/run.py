@@ -30,7 +30,7 @@ from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s, list_cells
 from chargen.data.batches import BatchSource, DocumentBatches, build_batches
 from chargen.data.dataset import Dataset, prepare_dataset
-from chargen.errors import STOPPED_EARLY, ConfigError, ModelError, StoppedError
+from chargen.errors import STOPPED_EARLY, ConfigError, DivergenceError, StoppedError
 from chargen.run_writer import create_run, resume_run
 from chargen.runs import find_model
 from chargen.schema import format_count, format_value
@@ -83,7 +83,7 @@ class Plan:
     model: ModelChoices = field(default_factory=ModelChoices)  #: the network
     train: TrainChoices = field(default_factory=TrainChoices)  #: the optimization
     val_corpus: Corpus | None = None  #: a separate validation text; None: a part of the corpus is held out
-    device: str = "auto"  #: "auto", "cpu", "cuda" or "mps"
+    device: str = "auto"  #: "auto" (that of the run to resume, or a CUDA GPU if there is one), "cpu", "cuda" or "mps"
     resume: str = ""  #: name of the stopped run to resume
     extra_budget_s: float = 0.0  #: seconds to add to the time budget of the resumed run
     init_from: str = ""  #: the model whose weights and vocabulary a new run starts from
@@ -138,13 +138,13 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         initial = initial and fit_ngrams(initial, data.train.ids)
         _check_stop(stop)
         pending_baselines = _measure_in_background(data)
-        from chargen.networks.torch_runtime import ThreadTuner, check_run_fits, resolve_device
+        from chargen.networks.torch_runtime import ThreadTuner, check_run_fits
         from chargen.training.loop import build_loop
         from chargen.training.ranks.follower import set_up_ranks
         from chargen.training.ranks.group import ALONE
 
         _check_stop(stop)
-        device = resolve_device(plan.device)
+        device = _choose_device(plan, saved, ranks)
         baselines = pending_baselines.result()
         _check_stop(stop)
 
@@ -163,8 +163,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
-        weights = initial.weights if initial else None
-        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)
+        saved = saved and saved.for_device(device)
+        loop = build_loop(batches, saver, budget, threads, saved, initial and initial.weights, plan.save_every_s, ranks)
         yield _started(plan, data, loop, initial)
 
         # 4. Train.
@@ -196,6 +196,15 @@ def _measure_in_background(data: Dataset) -> Future[Baselines]:
 
     threading.Thread(target=measure, name="chargen-baselines", daemon=True).start()
     return future
+
+
+def _choose_device(plan: Plan, saved: TrainingState | None, ranks: Ranks | None) -> str:
+    """Return the device of the run: if the user chose none, that of the run to resume, if this machine has it."""
+    from chargen.networks.torch_runtime import resolve_device
+
+    own = saved.train.device if saved else "auto"
+    is_usable = own != "mps" or ranks is None or not ranks.is_divided  # several processes cannot exchange its tensors
+    return resolve_device(plan.device, own if is_usable else "auto")
 
 
 def _has_budget(plan: Plan, saved: TrainingState | None) -> bool:
@@ -232,14 +241,14 @@ def _settings(
     num_processes: int,
 ) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a resumed run, or choose those of a new one by the recipe."""
-    from chargen.networks.precision import check_precision, choose_precision
+    from chargen.networks.precision import choose_precision, resumed_precision
     from chargen.training.calibration import excess_loss_nats, measure_flops_per_s
 
     if saved:
         check_same_settings({**plan.model.chosen(), **plan.train.chosen()}, saved, plan.resume)
         config = resumed_train_config(plan.length, plan.train, plan.extra_budget_s, saved, device)
-        check_precision(config.precision, saved.model.cell_names, device)
-        return saved.model, config
+        precision = resumed_precision(config.precision, saved.model.cell_names, device, saved.train.device)
+        return saved.model, replace(config, precision=precision)
     if plan.extra_budget_s:
         raise ConfigError(
             "only the time budget of a stopped run can be extended", "Give --resume RUN, or a larger --budget."
@@ -339,9 +348,9 @@ def _finish(loop: TrainingLoop, baselines: Baselines, is_new_network: bool) -> F
 
     saver, trainer, budget = loop.saver, loop.trainer, loop.budget
     if not saver.best_weights:
-        raise ModelError(
-            f"the run {saver.run.name!r} has no model: no step was left to train",
-            "Give more --steps or a longer --budget.",
+        raise DivergenceError(
+            f"the run {saver.run.name!r} has no model: none of its validation losses was a finite number",
+            "Use a lower learning rate (--lr) or a lower gradient clipping norm (--clip).",
         )
     sample = training_sample(saver.data)
     stored_weights = round_weights(saver.best_weights, saver.train.weight_storage, table_rows(saver.model))

@@ -6,6 +6,9 @@ settings in the header. Then the values in the tensors are checked. A state that
 any other file gives a clear error.
 
 A resumed run has the settings of its training state, but for its length, its device and a few others (`CHANGEABLE`).
+Without a chosen device it takes its own, if this machine has it. On another device it goes on, but not bit for bit:
+products are rounded differently, and the dropout masks start again from the seed, since a random generator cannot
+continue from the state of a generator on another device (`TrainingState.for_device`).
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from chargen.training.choices import RunLength, TrainChoices, format_duration_op
 
 #: settings that may change when a run is resumed, besides its length and its device
 CHANGEABLE = ("patience", "weight_storage")
+DROPOUT = "dropout"  #: name of the state of the random generator that draws the dropout masks
 MAX_GENERATOR_BYTES = 1 << 16  #: size limit of the state of a random generator; torch's on a CPU has 5,056 bytes
 LOSS = Nullable(Number())  #: null if it was not finite
 
@@ -95,6 +99,12 @@ class TrainingState:
     keep_state: str  #: how long this file stays on disk
     history: tuple[dict[str, float], ...]  #: all validations: {"step", "train", "val"}
     tensors: Tensors = field(repr=False)
+
+    def for_device(self, device: str) -> TrainingState:
+        """Return the state that is continued on a device: on another one than its own, without the random state."""
+        if device == self.train.device:
+            return self
+        return replace(self, tensors={name: tensor for name, tensor in self.tensors.items() if name != DROPOUT})
 
 
 def load_run_state(run: Run) -> TrainingState:
@@ -190,7 +200,7 @@ def _check_header(model: ModelConfig, train: TrainConfig, has_best: bool, tensor
         if name not in tensors:
             raise ModelError(f"the tensor {name!r} is missing")
         tensor = tensors[name]
-        if tensor != wanted and not (name == "dropout" and _is_generator_state(tensor)):
+        if tensor != wanted and not (name == DROPOUT and _is_generator_state(tensor)):
             raise ModelError(
                 f"the tensor {name!r} is {tensor.dtype} {list(tensor.shape)}, but its settings need "
                 f"{wanted.dtype} {list(wanted.shape)}"
@@ -207,7 +217,7 @@ def _is_generator_state(tensor: TensorInfo) -> bool:
 
 def _expected_tensors(model: ModelConfig, has_best: bool, batch_size: int) -> dict[str, TensorInfo]:
     """Return the type and shape of every tensor of a state, by name."""
-    expected = {"dropout": TensorInfo("U8", (0,))}
+    expected = {DROPOUT: TensorInfo("U8", (0,))}
     for name, shape in parameter_shapes(model).items():
         dtype = FIXED_TYPES.get(name, WEIGHT_DTYPE)
         expected[f"weights.{name}"] = TensorInfo(dtype, shape)

@@ -175,7 +175,7 @@ class Trainer:
         """Restore the training state that `tensors()` and `counters()` returned.
 
         Raises:
-            ModelError: If a tensor is missing or has another shape, or if the state belongs to another text or device.
+            ModelError: If a tensor is missing or has another shape, or if the state belongs to another text.
         """
         position = Position(int(counters["epoch"]), int(counters["window"]))
         if not self.batches.has_window(position):

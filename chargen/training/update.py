@@ -30,8 +30,8 @@ from chargen.schema import format_count
 from chargen.training.optimizers import AdamW, SparseAdagrad
 from chargen.training.ranks.gradients import GradientSum
 from chargen.training.ranks.group import ALONE, Ranks
+from chargen.training.state import DROPOUT
 
-DROPOUT = "dropout"  #: name of the random state in a training state
 MAX_RECORDINGS = 2  #: the windows of a text have at most two lengths; each recording holds the memory of a step
 
 
@@ -63,7 +63,7 @@ class Update:
         self._optimizer = AdamW(network, config)
         self._ngram_optimizer = SparseAdagrad(network, batch_size * seq_len)
         self._reads: TableReads | None = None  # of the last window
-        self._sum = GradientSum(ranks, self.rows, self._optimizer.parameters()) if ranks.is_divided else None
+        self._sum = GradientSum(ranks, self.rows, self._optimizer.parameters(), seq_len) if ranks.is_divided else None
 
     @property
     def is_divided(self) -> bool:
@@ -135,11 +135,11 @@ class Update:
         return named
 
     def restore(self, tensors: Mapping[str, np.ndarray]) -> None:
-        """Restore the arrays that `tensors()` returned.
+        """Restore the arrays that `tensors()` returned. Without the random state, the masks start again from the seed.
 
         Raises:
-            KeyError: If an array is missing.
-            ModelError: If an array has another shape, or if the random state belongs to another device.
+            KeyError: If another array is missing.
+            ModelError: If an array has another shape, or if the random state does not fit the device.
         """
         weights = {name.removeprefix("weights."): t for name, t in tensors.items() if name.startswith("weights.")}
         self._network.import_weights(weights)
@@ -153,12 +153,15 @@ class Update:
                     f"need {self.rows.total:,}"
                 )
             part.copy_(torch.from_numpy(saved[self.rows.slice].copy()))
+        if DROPOUT not in tensors:  # the state of another device: `TrainingState.for_device`
+            self.generator.manual_seed(self._config.seed + 1)
+            return
         try:
             self.generator.set_state(torch.from_numpy(tensors[DROPOUT].copy()))
         except RuntimeError as error:
             raise ModelError(
-                f"the random state of the training state does not fit a generator of the device {self.device}",
-                "Resume on the device that it was trained on.",
+                f"the random state of the training state does not fit a generator of its device {self.device}",
+                "Start a new run; --init-from uses its model.",
             ) from error
 
     def _named_state(self) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ import pytest
 from chargen.cli.commands.rm import list_removable_names, removable_runs
 from chargen.errors import ChargenError, ModelError, RunInUseError, StorageError
 from chargen.run_lock import RunLock
-from chargen.run_writer import create_run
+from chargen.run_writer import FILE_MANAGER_FILES, create_run
 from chargen.runs import CLASSIFIER_FILE, LOCKS_FOLDER, METRICS_FILE, MODEL_FILE, RUN_FILES, STATE_FILE
 
 
@@ -55,6 +55,14 @@ def test_a_run_is_removed_with_all_its_files_and_nothing_else(root: Path, name: 
     assert everything(root) == others
     with pytest.raises(ModelError, match="no run, classifier or forecaster named"):
         remove(root, name)
+
+
+def test_files_of_file_managers_are_removed_with_a_run(root: Path) -> None:
+    for folder in ("full", "letters", "letters/english"):
+        for name in FILE_MANAGER_FILES:
+            (root / folder / name).write_bytes(b"")
+    assert remove(root, "full", "letters") == (4 + 3) + (3 + 3 + 3)
+    assert everything(root) == ["mine", "mine/notes.txt", "stopped", f"stopped/{METRICS_FILE}"]
 
 
 def test_several_runs_are_removed_and_a_name_given_twice_counts_once(

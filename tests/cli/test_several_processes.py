@@ -94,14 +94,15 @@ def test_a_killed_rank_ends_the_run_and_its_state_is_resumed(folder: Path, victi
 
 
 def test_torchrun_starts_a_failed_run_again_and_it_is_continued(folder: Path) -> None:
+    assert train(folder, 1, *SMALL, "--steps", "1", "--name", "again").returncode == 0  # the name is taken
     arguments = [*SMALL, "--steps", "1500", "--name", "again", "--save-every", "1s"]
     process = start([*TORCHRUN, "2", "--max-restarts", "1", "-m", "chargen", "train", *arguments], folder)
-    kill_rank(process.pid, 1, after=folder / "checkpoints/again/training_state.safetensors")
+    kill_rank(process.pid, 1, after=folder / "checkpoints/again-2/training_state.safetensors")
     _, errors = process.communicate(timeout=150)
     assert process.returncode == 0, errors
-    assert "The run again is continued after a failure." in errors
-    assert [path.name for path in (folder / "checkpoints").glob("again*")] == ["again"]
-    assert 1500 in validations(folder, "again")
+    assert "The run again-2 is continued after a failure." in errors
+    assert sorted(path.name for path in (folder / "checkpoints").glob("again*")) == ["again", "again-2"]
+    assert 1500 in validations(folder, "again-2")
 
 
 def test_a_restart_adds_no_second_time_to_the_budget_and_takes_no_run_of_another_job(folder: Path) -> None:

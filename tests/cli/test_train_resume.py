@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
+from chargen.cli.commands.train.plan import TrainArguments
+from chargen.cli.commands.train.several import resumed_after_restart
+from chargen.training.ranks.group import Ranks
 from tests.conftest import VERSE, Result
 
 Chargen = Callable[..., Result]
@@ -90,3 +94,36 @@ def test_a_length_that_a_run_already_has_is_refused_before_torch_is_loaded(
     refused = chargen("train", "--resume", "cut", *again.split())
     assert refused.status == 2
     assert error in re.sub(r"\([^()]* so far\)", "(S so far)", " ".join(refused.err.split())), refused.err
+
+
+def test_a_job_that_torchrun_starts_again_continues_its_run_if_the_name_was_taken(
+    chargen: Chargen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ("train", "verse.txt", "--name", "poems", *QUICK, "--stop-after", "3")
+    assert chargen(*command).status == 130  # a run of another job
+
+    def start_job(is_restarted: bool) -> Result:
+        ranks = Ranks(job="17", is_restarted=is_restarted)
+        monkeypatch.setattr("chargen.cli.commands.train.several.joined", lambda args: nullcontext(ranks))
+        return chargen(*command)
+
+    stopped, continued = start_job(False), start_job(True)
+    assert stopped.status == 130, stopped.err
+    assert continued.status == 0, continued.err
+    assert "The run poems-2 is continued after a failure." in continued.err
+    assert sorted(path.name for path in Path("checkpoints").iterdir()) == [".locks", "poems", "poems-2"]
+
+
+def test_a_job_that_torchrun_starts_again_adds_no_second_time_and_keeps_the_length_of_its_run(
+    chargen: Chargen, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, again = Ranks(job="17"), Ranks(job="17", is_restarted=True)
+    monkeypatch.setattr("chargen.cli.commands.train.several.joined", lambda args: nullcontext(first))
+    assert chargen("train", "verse.txt", *QUICK, "--stop-after", "3").status == 130
+    for length in ({"budget": 20.0, "more": 8.0}, {"steps": 6}, {"epochs": 2.0}):
+        args = TrainArguments(resume="verse", **length)
+        restarted = resumed_after_restart(args, again)
+        assert (restarted.resume, restarted.name) == ("verse", None)
+        assert (restarted.budget, restarted.steps, restarted.epochs, restarted.more) == (None,) * 4
+        assert resumed_after_restart(args, first) is args
+        assert resumed_after_restart(args, Ranks(job="18", is_restarted=True)) is args

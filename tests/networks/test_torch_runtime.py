@@ -3,7 +3,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from chargen.networks.torch_runtime import MAX_PATIENCE, ThreadTuner, has_free_cores, single_thread
+from chargen.errors import DeviceError
+from chargen.networks.torch_runtime import MAX_PATIENCE, ThreadTuner, has_free_cores, resolve_device, single_thread
 
 
 class Machine:
@@ -121,3 +122,25 @@ def test_single_thread_restores_the_number_of_threads_after_an_error(threads: Th
         assert torch.get_num_threads() == 1
         raise KeyError
     assert torch.get_num_threads() == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "preferred", "devices", "expected"),
+    [
+        ("auto", "auto", ["cpu", "mps"], "cpu"), ("auto", "auto", ["cpu", "cuda"], "cuda"),
+        ("auto", "cpu", ["cpu", "cuda"], "cpu"), ("auto", "mps", ["cpu", "mps"], "mps"),
+        ("auto", "cuda", ["cpu"], "cpu"), ("auto", "mps", ["cpu", "cuda"], "cuda"),
+        ("cpu", "cuda", ["cpu", "cuda"], "cpu"), ("cuda", "cpu", ["cpu", "cuda"], "cuda"),
+    ],
+)  # fmt: skip
+def test_auto_is_the_device_of_the_run_to_resume_if_the_machine_has_it(
+    name: str, preferred: str, devices: list[str], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("chargen.networks.torch_runtime.list_devices", lambda: devices)
+    assert resolve_device(name, preferred) == expected
+
+
+def test_a_device_that_is_named_is_used_or_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.networks.torch_runtime.list_devices", lambda: ["cpu"])
+    with pytest.raises(DeviceError, match="no device 'cuda'"):
+        resolve_device("cuda", "cpu")

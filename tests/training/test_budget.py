@@ -83,3 +83,14 @@ class TestTwoLimits:
         assert budget.remaining_s(90, 1.0) == pytest.approx(10.0 + final_s)  # ten steps, one per second
         assert budget.remaining_s(10, 1.0) == pytest.approx(40.0)  # what the budget leaves
         assert budget.remaining_s(100, 1.0) == pytest.approx(final_s)
+
+
+@pytest.mark.usefixtures("stopped_clock")
+def test_a_run_of_steps_that_gets_a_budget_goes_on_where_it_is_in_the_longer_run() -> None:
+    by_steps = Budget(NOW - 5.0, None, 40, 0)
+    assert by_steps.progress(0) == 0.0
+    resumed = Budget(NOW - 2.0, 60.0, None, 0, previous_s=20.0, first_step_s=by_steps.first_step_s)
+    training_s = 60.0 - resumed.final_evaluation_s() - 5.0  # the first step was made after 5 s
+    assert resumed.progress(20) == pytest.approx((20.0 + 2.0 - 5.0) / training_s)
+    of_an_earlier_version = Budget(NOW - 2.0, 60.0, None, 0, previous_s=20.0)
+    assert of_an_earlier_version.progress(20) == pytest.approx(22.0 / (60.0 - resumed.final_evaluation_s()))

@@ -186,6 +186,15 @@ def test_another_length_ends_the_limit_and_the_same_one_keeps_it(verse: str) -> 
     assert (more[0].budget_s, more[1].budget_s) == (LONG_S + 60.0, 2 * LONG_S)
 
 
+def test_a_run_of_steps_that_is_resumed_with_a_budget_keeps_the_time_of_its_first_step(verse: str) -> None:
+    run_plan(plan(verse, RunLength(steps=40), stop_after=20))
+    stopped = load_state(STATE)
+    assert stopped.first_step_s is not None
+    assert 0.0 < stopped.first_step_s < stopped.elapsed_s
+    run_plan(plan(verse, timed(), resume="run", stop_after=25))
+    assert load_state(STATE).first_step_s == stopped.first_step_s
+
+
 def test_a_run_without_a_budget_has_no_limit_of_epochs() -> None:
     for length in ({"steps": 10}, {"epochs": 2.0}):
         with pytest.raises(ConfigError, match="max_epochs limits a run with a time budget"):

@@ -8,9 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from chargen.cells import CELLS
+from chargen.networks.network import TableReads
 from chargen.training.ranks.follower import follow
+from chargen.training.ranks.gradients import GradientSum
 from chargen.training.ranks.group import Command, Ranks
 
 PROCESS = Path(__file__).parent / "rank_process.py"
@@ -62,6 +65,40 @@ def test_every_row_belongs_to_one_rank(total: int, size: int) -> None:
     parts = [Ranks(rank, size).part(total) for rank in range(size)]
     assert [row for part in parts for row in part] == list(range(total))
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+class OneOfTwo(Ranks):
+    """The first of two ranks that have the same gradients: the sum is twice what each has."""
+
+    def __init__(self) -> None:
+        super().__init__(0, 2)
+        self.sizes: list[int] = []
+
+    def add_up(self, tensor: torch.Tensor) -> None:
+        self.sizes.append(len(tensor))
+        tensor.mul_(2.0)
+
+
+def test_windows_of_all_lengths_use_one_buffer_and_send_only_their_part_of_it() -> None:
+    B, K, D, lengths = 4, 3, 5, (3, 10, 1, 7)
+    ranks, parameter = OneOfTwo(), torch.nn.Parameter(torch.zeros(7))
+    gradients = GradientSum(ranks, ranks.rows(B), [parameter], max(lengths))
+    addresses = set()
+    for T in lengths:
+        parameter.grad = torch.full((7,), float(T))
+        features = torch.zeros(2 * T, D, requires_grad=True)
+        features.grad = torch.ones(2 * T, D)
+        reads = TableReads(torch.arange(2 * T * K).view(2 * T, K) + 5000, None, features)
+        gradients.pack(torch.tensor(1.5), reads, T)
+        assert gradients.exchange(T) == 3.0
+        assert parameter.grad.tolist() == [2.0 * T] * 7
+        rows, _, of_features = gradients.all_reads(reads, T)
+        own, others = rows.view(T, B, K).split(2, dim=1)
+        assert torch.equal(own.reshape(-1, K), 2 * reads.rows) and not others.any()
+        assert of_features.view(T, B, D).sum(dim=(0, 2)).tolist() == [2.0 * T * D] * 2 + [0.0] * 2
+        addresses.add(parameter.grad.data_ptr())
+    assert len(addresses) == 1
+    assert ranks.sizes == [7 + 1 + T * B * (K + K + D) for T in lengths]
 
 
 @pytest.mark.parametrize("is_done", [True, False])

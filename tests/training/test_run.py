@@ -47,6 +47,7 @@ from chargen.training.recipe import (
     seq_len,
 )
 from chargen.training.run import Plan, train
+from chargen.training.saving import RunSaver
 from chargen.training.trainer import DeviceLoader, Trainer
 from tests.conftest import corpus_of, run_plan
 
@@ -262,6 +263,14 @@ def test_a_diverging_run_stops_and_keeps_its_best_model(verse: str, monkeypatch:
     saved = load_checkpoint(Path("checkpoints/run/model.safetensors"))
     assert saved.about["step"] == 30
     assert math.isfinite(load("run").score("Chữ").log_prob_nats)
+
+
+def test_a_run_without_a_finite_validation_loss_says_so(verse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_if_best = RunSaver.save_if_best
+    monkeypatch.setattr(RunSaver, "save_if_best", lambda self, loss, *more: save_if_best(self, math.nan, *more))
+    with pytest.raises(DivergenceError, match="none of its validation losses was a finite number") as caught:
+        run_plan(plan(verse, steps=3))
+    assert "--lr" in caught.value.hint
 
 
 @pytest.mark.parametrize("length", [2, 3, 10, 100])

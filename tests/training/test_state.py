@@ -113,15 +113,19 @@ def test_a_state_that_does_not_fit_its_text_is_an_error_before_training(
             run_plan(Plan(corpus, "run", data=data, resume="run"))
 
 
-def test_a_state_of_another_device_is_a_clear_error(tmp_path: Path, chargen: Chargen) -> None:
+def test_a_random_state_that_does_not_fit_the_device_of_its_run_is_a_clear_error(
+    tmp_path: Path, chargen: Chargen
+) -> None:
     Path("v.txt").write_text(VERSE * 20, encoding="utf-8")
-    assert chargen("train", "v.txt", "--steps", "4", "--stop-after", "2", "--hidden", "8", "--name", "r").status == 130
+    options = ("--steps", "4", "--stop-after", "2", "--hidden", "8", "--name", "r", "--device", "cpu")
+    assert chargen("train", "v.txt", *options).status == 130
     state = Path("checkpoints/r/training_state.safetensors")
     tensors, described = load_tensors(state)
-    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described, STORAGE_VERSION)  # of a GPU
+    save_tensors(state, {**tensors, "dropout": np.zeros(16, np.uint8)}, described, STORAGE_VERSION)
     result = chargen("train", "--resume", "r")
     assert result.status == 1
-    assert "Resume on the device that it was trained on" in result.err
+    assert "does not fit a generator of its device cpu" in result.err
+    assert "--init-from" in result.err
 
 
 # ── training ─────────────────────────────────────────────────────────────────────────────────────────────────────────

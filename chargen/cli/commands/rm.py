@@ -5,7 +5,8 @@
         classifier.json               a classifier also has these: its description,
         LABEL/                        and a run for each label
 
-Everything is checked before anything is removed: if a folder contains something else, all of it is left as it is.
+Everything is checked before anything is removed: if a folder contains something else, all of it is left as it is. Files
+that file managers write into each folder (`FILE_MANAGER_FILES`) are removed with it.
 
 From Python: `remove_runs(["old", "older"], yes=True)`.
 """
@@ -30,7 +31,7 @@ from chargen.folders import checkpoints_folder
 from chargen.io import PARTIAL_NAME_END, make_storage_error
 from chargen.registry import did_you_mean
 from chargen.run_lock import RunLock
-from chargen.run_writer import FILE_PATTERN, finish_interrupted_exchange
+from chargen.run_writer import FILE_MANAGER_FILES, FILE_PATTERN, finish_interrupted_exchange
 from chargen.runs import CLASSIFIER_FILE, FORECASTER_FILE, LOCKS_FOLDER, RUN_FILES, check_name, get_staging_marker
 from chargen.ui.terminal_text import say, visible
 
@@ -61,7 +62,8 @@ def rm(runs: tuple[str, ...], yes: bool, as_json: bool) -> int:
     """Remove runs, classifiers and forecasters: their models, training states and reports.
 
     RUN is a name that `chargen info` lists. The sizes are shown and you are asked first. Only files that chargen wrote
-    are removed: if a folder contains anything else, or another process is writing one of the runs, nothing is removed.
+    are removed, and files of file managers, such as .DS_Store: if a folder contains anything else, or another process
+    is writing one of the runs, nothing is removed.
     """
     return remove_runs(runs, yes, as_json)
 
@@ -129,7 +131,7 @@ def _to_json(run: Removable) -> dict[str, object]:
 
 @dataclass(frozen=True)
 class Removable:
-    """A run or a classifier whose lock this process holds, and which contains only files that chargen wrote."""
+    """A run or a classifier whose lock this process holds, and which contains only files that may be removed."""
 
     folder: Path
     name: str
@@ -253,9 +255,10 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _checked(path: Path) -> Path:
-    """Return the path of a file if it is one that chargen writes into runs, classifiers and forecasters."""
+    """Return the path of a file if chargen writes it into runs, classifiers and forecasters, or file managers do."""
     is_ours = re.fullmatch(rf"(?:{FILE_PATTERN})|\.(?:{FILE_PATTERN}){PARTIAL_NAME_END}", path.name)
-    if not is_ours or not stat.S_ISREG(path.lstat().st_mode):
+    is_known = is_ours or path.name in FILE_MANAGER_FILES
+    if not is_known or not stat.S_ISREG(path.lstat().st_mode):
         raise _foreign(path)
     return path
 

@@ -108,7 +108,9 @@ def _plan_of(method: str, plan: ClassifierPlan) -> ClassifierPlan:
 def _keep_only(folder: Path, kept: Path) -> None:
     """Remove everything from a folder but the content of a sub-folder, which takes its place."""
     for entry in list(folder.iterdir()):
-        if entry.resolve() != kept.resolve():
+        if not entry.is_dir():  # a file manager wrote it
+            entry.unlink()
+        elif entry.resolve() != kept.resolve():
             shutil.rmtree(entry)
     for entry in list(kept.iterdir()):
         os.rename(entry, folder / entry.name)

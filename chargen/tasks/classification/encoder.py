@@ -105,7 +105,7 @@ def train_encoder(
     with _open_run(plan) as writer:
         saved = _load_state(plan, writer)
         if saved:
-            plan = replace(plan, seed=saved.train.seed)
+            plan = _resumed_plan(plan, saved)
         training, choice, held_out = plan.split()
         labels = tuple(training)
         texts, numbers = _flatten(training)
@@ -145,6 +145,13 @@ def _load_state(plan: ClassifierPlan, writer: RunWriter) -> SupervisedState | No
     from chargen.training.supervised.state import load_supervised_state
 
     return load_supervised_state(writer.run, KIND) if plan.resume else None
+
+
+def _resumed_plan(plan: ClassifierPlan, saved: SupervisedState) -> ClassifierPlan:
+    """Return the plan with the seed of the run to resume, and with its device if the user chose none."""
+    from chargen.networks.torch_runtime import resolve_device
+
+    return replace(plan, seed=saved.train.seed, device=resolve_device(plan.device, saved.train.device))
 
 
 def _flatten(texts: Any) -> tuple[list[str], NDArray[np.int64]]:

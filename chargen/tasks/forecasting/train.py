@@ -153,7 +153,7 @@ class _Setup:
     @classmethod
     def of(cls, plan: ForecasterPlan, split: Split, saved: SupervisedState | None, writer: RunWriter) -> _Setup:
         """Prepare the data and the network of a new run, or those of the run to resume."""
-        series, device = plan.series, resolve_device(plan.device)
+        series, device = plan.series, resolve_device(plan.device, saved.train.device if saved else "auto")
         scaling = Scaling.of(series.values[split.training_rows])
         config = (
             _task(saved)[0] if saved else replace(plan.config, calendar=_calendar(plan, split), step_s=series.step_s)

@@ -94,9 +94,8 @@ def _parse(line: bytes, path: Path, number: int) -> tuple[str, LossPoint | None]
                 "chargen plot draws the losses of language models.",
             )
         loss = values[LOSS_KEYS[event]]
-        point = LossPoint(
-            int(values["step"]), float(values["epoch"]), float(values["elapsed_s"]), float(loss or math.nan)
-        )
+        loss = math.nan if loss is None else float(loss)
+        point = LossPoint(int(values["step"]), float(values["epoch"]), float(values["elapsed_s"]), loss)
     except ModelError:
         raise
     except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:

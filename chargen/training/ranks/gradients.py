@@ -3,12 +3,15 @@
 Everything is copied to one buffer, which an all-reduce adds up. A message over a network takes a millisecond or two
 for any size up to about a million numbers; so one message is faster than one for each parameter.
 
-    │ gradients of all parameters │ loss │ rows [P, 2K] │ factors [P, K] │ gradients of the features [P, D] │
+    │ gradients of all parameters │ loss │ rows [P, 2K] │ factors [P, K] │ gradients of the features [P, D] │ unused │
 
-The last three are what the n-gram table needs (`TableReads`), for the positions of all batch rows: at each of P
+The last three parts are what the n-gram table needs (`TableReads`), for the positions of all batch rows: at each of P
 positions, the features are the sum of K rows. Each rank fills the places of its own rows and leaves zeros in the
 others, so the sum puts the parts of all ranks together. A row number can be larger than the integers that float32 holds
 exactly, so it is sent as a quotient and a remainder.
+
+The buffer has the size for the longest window. A shorter window uses the start of it, and only this start is sent: the
+windows of documents can have as many lengths as the longest window has steps.
 
 `pack` launches kernels on fixed buffers only, so a GPU can repeat them as a recording; `exchange` follows it.
 """
@@ -35,12 +38,14 @@ class GradientSum:
         ranks: The ranks.
         rows: The batch rows of this rank.
         parameters: The parameters with gradients.
+        max_steps: Steps of the longest window.
     """
 
-    def __init__(self, ranks: Ranks, rows: Rows, parameters: Sequence[Tensor]) -> None:
-        self._ranks, self._rows, self._parameters = ranks, rows, parameters
+    def __init__(self, ranks: Ranks, rows: Rows, parameters: Sequence[Tensor], max_steps: int) -> None:
+        self._ranks, self._rows, self._parameters, self._max_steps = ranks, rows, parameters, max_steps
         self._num_dense = sum(p.numel() for p in parameters) + 1  # and the loss
-        self._buffers: dict[int, Tensor] = {}  # by the number of steps of the window
+        self._num_columns = 0  # numbers for the n-gram table at each position
+        self._whole = torch.zeros(0)  # the buffer; made by the first `pack`, which knows the number of columns
 
     @torch.no_grad()
     def pack(self, loss: Tensor, reads: TableReads | None, num_steps: int) -> None:
@@ -52,7 +57,10 @@ class GradientSum:
             num_steps: Steps of the window.
         """
         sparse = _parts(reads)
-        buffer = self._buffer(num_steps, sum(part.shape[1] for part in sparse))
+        if not len(self._whole):
+            self._num_columns = sum(part.shape[1] for part in sparse)
+            self._whole = torch.zeros(self._size(self._max_steps), device=self._parameters[0].device)
+        buffer = self._buffer(num_steps)
         gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in self._parameters]
         dense = [*(gradient.flatten() for gradient in gradients), loss.flatten()]
         torch.cat(dense, out=buffer[: self._num_dense])
@@ -65,7 +73,7 @@ class GradientSum:
 
     def exchange(self, num_steps: int) -> Tensor:
         """Add up what `pack` has copied, over all ranks, and return the loss of the whole batch."""
-        buffer = self._buffers[num_steps]
+        buffer = self._buffer(num_steps)
         self._ranks.add_up(buffer)
         return buffer[self._num_dense - 1]
 
@@ -77,16 +85,18 @@ class GradientSum:
             num_steps: Steps of the window.
         """
         quotients, remainders, *factors, gradient = (
-            place.flatten(0, 1) for place in self._places(self._buffers[num_steps], num_steps, _parts(reads))
+            place.flatten(0, 1) for place in self._places(self._buffer(num_steps), num_steps, _parts(reads))
         )
         rows = quotients.long() * ROW_DIVISOR + remainders.long()
         return rows, factors[0] if factors else None, gradient
 
-    def _buffer(self, num_steps: int, num_sparse_columns: int) -> Tensor:
-        if num_steps not in self._buffers:
-            size = self._num_dense + num_steps * self._rows.total * num_sparse_columns
-            self._buffers[num_steps] = torch.zeros(size, device=self._parameters[0].device)
-        return self._buffers[num_steps]
+    def _size(self, num_steps: int) -> int:
+        """Return how many numbers are sent for a window of this number of steps."""
+        return self._num_dense + num_steps * self._rows.total * self._num_columns
+
+    def _buffer(self, num_steps: int) -> Tensor:
+        """Return the part of the buffer that a window of this number of steps uses."""
+        return self._whole[: self._size(num_steps)]
 
     def _places(self, buffer: Tensor, num_steps: int, parts: Sequence[Tensor]) -> list[Tensor]:
         """Return the places in the buffer, [T, B, …], of the parts of all batch rows."""

@@ -227,7 +227,7 @@ def joined_ranks(device: str) -> Iterator[Ranks]:
         if num_local > num_gpus:
             raise ConfigError(
                 f"{num_local} processes of this machine need a GPU each, but there are {num_gpus}",
-                "Start as many processes as the machine has GPUs: torchrun --nproc-per-node gpu",
+                "Start as many processes as the machine has GPUs (torchrun --nproc-per-node gpu), or use --device cpu.",
             )
         torch.cuda.set_device(launch.local_rank())
     with _rank_lost():

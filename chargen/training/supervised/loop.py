@@ -6,7 +6,8 @@
 
 The loop yields reports and prints nothing. As in `training/loop.py`, a stopped run validates once more and ends as
 usual, and a resumed run makes the same steps as a run that was never stopped, bit for bit. That holds for lengths in
-steps and epochs: with a time budget, the learning rate follows the clock.
+steps and epochs: with a time budget, the learning rate follows the clock. On another device, a resumed run starts its
+dropout masks again from the seed.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ SAVE_EVERY_S = 60.0  #: maximum time between two saves of the training state
 SPEED_WINDOW_S = 10.0
 VALIDATION_COST = 4  #: examples that are trained on, at least, for each one that a validation reads
 MAX_VALIDATION_SHARE = 0.05  #: a validation is due after this share of a run, even within the first epoch
+DIVERGED = "Search the data for extreme values, or try another --seed."  #: hint of an error: the tasks have no --lr
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Fit:
         self._optimizer = AdamW(objective.network, train)
         rule = objective.ngram_rule
         self._ngram_optimizer = SparseAdagrad(objective.network, train.batch_size, rule.rate_factor, rule.damping)
-        self._generator = torch.Generator(device=train.device if train.device == "cuda" else "cpu")
+        self._generator = torch.Generator(device=_generator_device(train))
         self._generator.manual_seed(train.seed)
         self.step, self._epoch, self._batch = 0, 0, 0
         self._loss_sum, self._loss_steps, self._examples = 0.0, 0, 0  # since the last validation
@@ -148,7 +150,7 @@ class Fit:
 
         Raises:
             StoppedError: If the run was stopped before its first step.
-            DivergenceError: If the loss is not a finite number.
+            DivergenceError: If a training loss, or every validation loss, is not a finite number.
             StorageError: If a file cannot be written.
         """
         reported_s = saved_s = time.perf_counter()
@@ -175,6 +177,11 @@ class Fit:
             self.save_state()  # before the last validation, which a run that is continued does not make
             if self._loss_steps:
                 yield self._validate()
+        if not self.best_weights:
+            raise DivergenceError(
+                f"the run {self._writer.run.name!r} has no model: none of its validation losses was a finite number",
+                DIVERGED,
+            )
         self.objective.network.import_weights(self.best_weights)
 
     def _progress(self) -> float:
@@ -198,7 +205,7 @@ class Fit:
         if not (math.isfinite(value) and math.isfinite(float(norm))):
             raise DivergenceError(
                 f"the loss is {value:g} and the gradient norm is {float(norm):g} at step {self.step + 1:,}",
-                "Use a lower learning rate (--lr).",
+                DIVERGED,
             )
         self._learning_rate = train.learning_rate * factor
         self._optimizer.step(self._learning_rate)
@@ -222,7 +229,7 @@ class Fit:
         started = time.perf_counter()
         loss = self.objective.validation_loss()
         self._budget.record_validation(self.objective.num_validated, time.perf_counter() - started)
-        is_best = not self.best_weights or loss < self.best_loss
+        is_best = loss < self.best_loss  # never true for NaN
         if is_best:
             self.best_loss, self.best_step = loss, self.step
             self.best_weights = self.objective.network.export_weights()
@@ -304,7 +311,8 @@ class Fit:
                     raise KeyError("best weights of this network")
             self._optimizer.restore(saved.tensors)
             self._ngram_optimizer.restore(saved.tensors)
-            self._generator.set_state(torch.from_numpy(saved.tensors["generator"].copy()))
+            if _generator_device(saved.train) == _generator_device(self.plan.train):
+                self._generator.set_state(torch.from_numpy(saved.tensors["generator"].copy()))
         except (KeyError, RuntimeError) as error:
             raise ModelError(
                 f"the training state of {self._writer.run.name!r} does not fit its network: {error}", "Train again."
@@ -326,3 +334,8 @@ class Fit:
                 file.write(to_json_line(report.to_json()) + "\n")
         except OSError as error:
             raise make_storage_error(path, error) from error
+
+
+def _generator_device(train: TrainConfig) -> str:
+    """Return the device of the random generator of the dropout masks."""
+    return train.device if train.device == "cuda" else "cpu"

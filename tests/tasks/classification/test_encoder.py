@@ -16,7 +16,7 @@ from chargen.checkpoint import STORAGE_VERSION, load_tensors, save_tensors
 from chargen.errors import ConfigError, ModelError, StoppedError, WrongKindError
 from chargen.storage.stored_weights import StoredWeights
 from chargen.tasks.classification.classifier import ClassifierPlan, EncoderChoices, TrainedClassifier
-from chargen.tasks.classification.encoder import load_encoder, train_encoder
+from chargen.tasks.classification.encoder import EncoderClassifier, load_encoder, train_encoder
 from chargen.tasks.classification.saved import load_classifier
 from chargen.training.choices import ModelChoices, RunLength
 from chargen.training.supervised.loop import FitEvaluated, FitProgress
@@ -193,6 +193,16 @@ def test_a_resumed_training_gives_the_same_bytes(
     assert not resumed.was_stopped
     for name in ("encoder.safetensors", "classifier.json"):
         assert (whole.folder / name).read_bytes() == (resumed.folder / name).read_bytes()
+
+
+def test_a_training_is_resumed_on_its_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    finished(plan(length=RunLength(steps=10), stop_after=3, device="cpu"))
+    monkeypatch.setattr("chargen.networks.torch_runtime.list_devices", lambda: ["cpu", "cuda"])
+    resumed = finished(plan(length=RunLength(), model=ModelChoices(), resume="pair"))
+    assert not resumed.was_stopped
+    assert isinstance(resumed.classifier, EncoderClassifier)
+    assert next(resumed.classifier.encoder.parameters()).device.type == "cpu"
 
 
 def test_what_a_resumed_training_cannot_change_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,7 +57,7 @@ def train(
 ) -> TrainedForecaster:
     """Train a forecaster on a series for some steps."""
     network = more.pop("network", {"hidden_size": 16, "dropout": 0.0})
-    run = {name: more.pop(name) for name in ("resume", "stop_after") if name in more}
+    run = {name: more.pop(name) for name in ("resume", "stop_after", "device") if name in more}
     config = ForecastConfig(series.targets, series.inputs, history, horizon, **more)
     plan = ForecasterPlan(series, config, "m", RunLength(steps=steps), network=network, seed=seed, **run)
     with use_checkpoints(folder):

@@ -103,6 +103,17 @@ def test_a_resumed_run_writes_the_same_bytes(tmp_path: Path, stop_after: int) ->
     assert first == second
 
 
+def test_a_run_is_resumed_on_the_device_on_which_it_was_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = make_series(autoregressive(800))
+    train(series, tmp_path, 4, 2, steps=20, stop_after=5, device="cpu")
+    monkeypatch.setattr("chargen.networks.torch_runtime.list_devices", lambda: ["cpu", "cuda"])
+    resumed = train(series, tmp_path, 4, 2, steps=20, resume="m")
+    assert next(resumed.forecaster.network.parameters()).device.type == "cpu"
+    assert not resumed.interrupted
+
+
 def test_a_run_is_not_resumed_beyond_its_end_or_on_other_data(tmp_path: Path) -> None:
     from dataclasses import replace
 

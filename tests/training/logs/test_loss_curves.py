@@ -47,6 +47,12 @@ def test_a_line_that_is_being_written_and_a_loss_that_is_not_finite_are_left_out
     assert [p.step for p in read_loss_curves(run).training] == [10]
 
 
+def test_a_loss_of_exactly_zero_is_a_loss() -> None:
+    curves = read_loss_curves(save_run("c", [progress(10, 0.5), progress(20, 0.0), progress(20, 0.0, "evaluated")]))
+    assert [(p.step, p.loss_nats_per_char) for p in curves.training] == [(10, 0.5), (20, 0.0)]
+    assert [(p.step, p.loss_nats_per_char) for p in curves.validation] == [(20, 0.0)]
+
+
 @pytest.mark.parametrize("line", ["{", "[]", '{"event": "progress", "step": 1}', "\x00", '{"step": 3}', "[" * 100_000])
 def test_a_damaged_line_is_named(line: str) -> None:
     run = save_run("c", [progress(10, 3.0)], end=line + "\n")

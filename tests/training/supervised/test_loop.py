@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,11 +94,39 @@ def test_a_resumed_run_equals_the_run_that_was_never_stopped(tmp_path: Path, sto
         assert np.array_equal(weight, parts.objective.network.export_weights()[name])
 
 
+def test_a_run_of_another_device_is_continued_with_dropout_masks_of_its_seed(tmp_path: Path) -> None:
+    run(tmp_path, "line", plan(steps=37, stop_after=7))
+    with resume_run("line", tmp_path) as writer:
+        saved = load_supervised_state(writer.run, "line")
+        generator = np.zeros(16, np.uint8)  # the size of the random state on a GPU
+        on_gpu = replace(
+            saved, train=replace(saved.train, device="cuda"), tensors={**saved.tensors, "generator": generator}
+        )
+        fit = Fit(Regression(), plan(steps=37), writer, on_gpu)
+        list(fit.reports())
+    assert (fit.first_step, fit.step) == (7, 37)
+
+
 def test_it_learns_and_keeps_the_best_weights(tmp_path: Path) -> None:
     fit = run(tmp_path, "line", plan(epochs=60.0))
     assert fit.best_loss == min(validation["val"] for validation in fit.history) < 0.2
     assert fit.objective.validation_loss() == pytest.approx(fit.best_loss, rel=1e-6)
     assert fit.history[0]["val"] > 5.0
+
+
+def test_a_validation_loss_that_is_not_finite_is_never_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validation_loss, first = Regression.validation_loss, [math.nan, math.inf]
+    monkeypatch.setattr(Regression, "validation_loss", lambda self: first.pop(0) if first else validation_loss(self))
+    fit = run(tmp_path, "line", plan(steps=37))
+    best = min(fit.history[2:], key=lambda validation: validation["val"])
+    assert (fit.best_loss, fit.best_step) == (best["val"], best["step"])
+    assert math.isfinite(fit.best_loss)
+    monkeypatch.setattr(Regression, "validation_loss", lambda self: math.nan)
+    with pytest.raises(DivergenceError, match="none of its validation losses was a finite number"):
+        run(tmp_path, "none", plan(steps=37))
+    assert (tmp_path / "none" / "training_state.safetensors").exists()
 
 
 def test_a_time_budget_ends_with_the_time_or_with_the_epochs(tmp_path: Path) -> None:

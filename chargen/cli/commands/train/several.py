@@ -131,7 +131,8 @@ def facts_of(args: TrainArguments, plan: Plan | None) -> Facts:
 def resumed_after_restart(args: TrainArguments, ranks: Ranks) -> TrainArguments:
     """Return the arguments with the run to resume, if torchrun has started this job again after a failure.
 
-    The time that `--more` adds is part of the run's budget by then, and a run to replace was replaced.
+    What the command asked for is done by then: the run has its length, with the time that `--more` adds, and its name,
+    to which a number was appended if it was taken; and a run to replace was replaced.
     """
     from chargen.training.ranks.job import find_run_of_job
 
@@ -139,4 +140,6 @@ def resumed_after_restart(args: TrainArguments, ranks: Ranks) -> TrainArguments:
     if run is None:
         return args
     say(f"The run {run.name} is continued after a failure.")
-    return replace(args, resume=run.name, init_from=None, more=None, force=False)
+    name = run.name if args.name else None  # it is compared with that of the run
+    args = replace(args, resume=run.name, name=name, init_from=None, force=False)
+    return replace(args, budget=None, steps=None, epochs=None, more=None)
