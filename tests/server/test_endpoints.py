@@ -161,6 +161,17 @@ def test_health_and_metrics(client: TestClient) -> None:
         assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? -?[\d.]+', line), line
 
 
+def test_a_defect_is_counted_as_an_error_of_the_server(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> bytes:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("chargen.server.tokenizer_endpoints._tokenize", fail)
+    response = client.post("/tokenize", json={"prompt": "The"})
+    assert response.status_code == 500
+    assert "defect" not in response.text
+    assert 'chargen_requests_total{route="/tokenize",status="500"} 1' in client.get("/metrics").text
+
+
 def test_the_start_page_names_the_models(client: TestClient) -> None:
     assert '"models":["verse"]' in client.get("/").text
 
