@@ -169,6 +169,7 @@ def test_a_defect_is_counted_as_an_error_of_the_server(client: TestClient, monke
     response = client.post("/tokenize", json={"prompt": "The"})
     assert response.status_code == 500
     assert "defect" not in response.text
+    assert response.headers["x-should-retry"] == "false"
     assert 'chargen_requests_total{route="/tokenize",status="500"} 1' in client.get("/metrics").text
 
 
@@ -318,4 +319,5 @@ def test_a_full_queue_asks_to_try_again(serve: Serve) -> None:
     response = client.post("/v1/completions", json={"prompt": "a"})
     assert response.status_code == 429
     assert int(response.headers["Retry-After"]) >= 1
+    assert "x-should-retry" not in response.headers
     assert response.json()["error"]["code"] == "queue_full"

@@ -135,6 +135,7 @@ def test_a_request_that_takes_too_long_is_ended(serve: Serve) -> None:
     response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6})
     assert response.status_code == 408
     assert response.json()["error"]["code"] == "timeout"
+    assert response.headers["x-should-retry"] == "false"
 
 
 def test_a_stream_that_takes_too_long_ends_each_text_and_says_why(serve: Serve) -> None:
