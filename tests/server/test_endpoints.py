@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from chargen.api import load
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import ConfigError
+from chargen.lm import LanguageModel
 from chargen.server.connection.guard import Access
 from chargen.server.limits import Limits
 from chargen.server.models import ServedModel, ServedModels, open_models
@@ -87,6 +88,20 @@ def test_scores_are_those_of_score(client: TestClient) -> None:
     assert entry["log_prob_nats"] == pytest.approx(score.log_prob_nats, abs=1e-4)
     assert "".join(char for char, _ in entry["char_log_probs_nats"]) == "The fox"
     assert "rank" not in entry
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{"texts": "a" * 20_000}, {"texts": ["a" * 500 + str(k) for k in range(9)], "context": "b" * 16_000}],
+    ids=["a long text", "a long context"],
+)
+def test_scores_need_no_torch(client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]) -> None:
+    def fail(lm: LanguageModel) -> None:
+        raise RuntimeError("torch would be imported")
+
+    monkeypatch.setattr(LanguageModel, "_torch", property(fail))
+    response = client.post("/v1/score", json=body)
+    assert response.status_code == 200, response.text
 
 
 @pytest.mark.parametrize(
