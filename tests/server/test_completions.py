@@ -73,6 +73,16 @@ def test_choices_are_numbered_by_prompt_and_then_by_text(client: TestClient) -> 
         assert texts == ["".join(lm.stream(prompt, length=9, seed=3, number=k)) for k in range(4)]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"n": 2}, {"n": 2, "logprobs": 0}, {"particles": 2}, {"particles": 16, "suffix": " dog"}], ids=str
+)
+def test_equal_prompts_have_equal_texts_only_under_a_seed(client: TestClient, settings: dict[str, Any]) -> None:
+    body, n = {"prompt": ["The "] * 8, "max_tokens": 12, **settings}, settings.get("n", 1)
+    texts = [choice["text"] for choice in complete(client, **body, seed=1)["choices"]]
+    assert texts == texts[:n] * 8
+    assert len({choice["text"] for choice in complete(client, **body)["choices"]}) > n
+
+
 def test_token_ids_are_prompts_like_their_text(client: TestClient) -> None:
     ids = client.post("/tokenize", json={"prompt": "The fox"}).json()["tokens"]
     from_text = complete(client, prompt="The fox", seed=2)["choices"]

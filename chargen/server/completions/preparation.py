@@ -70,6 +70,19 @@ class PreparedCompletion:
         """Number of tokens of all prompts, as the client counts them."""
         return sum(len(prompt.ids) for prompt in self.prompts)
 
+    def text_numbers(self, index: int) -> range:
+        """Return the numbers of the texts of a prompt, which select their random numbers under the seed.
+
+        With a seed of the client, every prompt gets the texts of `sample` with this seed. Without one, all texts of the
+        request have different random numbers, so that equal prompts do not give equal texts.
+
+        Args:
+            index: The number of the prompt.
+        """
+        num_texts = self.request.best_of
+        first = index * num_texts if self.request.seed is None else 0
+        return range(first, first + num_texts)
+
 
 def is_quick(request: CompletionRequest) -> bool:
     """Return whether a request is prepared within a few milliseconds."""
@@ -200,19 +213,19 @@ def make_ticket(
     """
     request = prepared.request
     context = make_generator(prepared, prepared.model.engine, notify).context
-    streams = [_prompt_stream(prepared, context, prompt) for prompt in prepared.prompts]
+    streams = [_prompt_stream(prepared, context, index) for index in range(len(prepared.prompts))]
     ticket = Ticket(streams, wake, is_streamed=request.stream)
     return ticket, [stream.texts for stream in streams]
 
 
-def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, prompt: Prompt) -> PromptStream:
+def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, index: int) -> PromptStream:
     """Return the stream of a prompt with the texts that continue it."""
-    request, config = prepared.request, prepared.config
+    request, config, prompt = prepared.request, prepared.config, prepared.prompts[index]
     context = replace(context, prompt=prompt.text, prompt_ids=np.array(prompt.read_ids, dtype=np.int32))
     max_tokens = None if config.regex or prepared.model.checkpoint.tokenizer.is_char_level else request.max_tokens
     num_top = 0 if request.best_of > request.n else None
     num_top = request.logprobs if request.logprobs is not None else num_top
-    numbers = range(request.best_of if request.max_tokens else 0)
+    numbers = prepared.text_numbers(index) if request.max_tokens else range(0)
     texts: list[WrittenText] = [
         WrittenChars(context, config.seed, number)
         if WrittenChars.can_be(context, num_top)
