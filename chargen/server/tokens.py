@@ -41,6 +41,12 @@ class Prompt:
         """Number of ids that are read before the first token that the client sees, or <|begin|>, is complete."""
         return len(self.read_ids) - len(self.ids)
 
+    @property
+    def last_document_ids(self) -> tuple[int, ...]:
+        """The last of `read_ids`, from the last boundary on; the state of the model does not depend on earlier ids."""
+        starts = (position for position, token_id in enumerate(self.read_ids) if token_id == BOUNDARY_ID)
+        return self.read_ids[max(starts, default=0) :]
+
 
 class ServedTokenizer:
     """Converts texts and token ids between a client and a model."""

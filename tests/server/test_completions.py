@@ -11,6 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from chargen.engines.numpy_engine import NumpyEngine
+from chargen.sampling.generate import Generator
 from chargen.server.tokens import BEGIN, END
 from chargen.tokenizers.tokenizer import utf8_masks
 from tests.conftest import VERSE, random_model
@@ -325,3 +326,30 @@ def test_particles_and_suffix(client: TestClient) -> None:
     assert choice["text"] == lm.infill(1, "The ", " dog", particles=64, length=9, seed=2)[0].text
     response = client.post("/v1/completions", json={"prompt": "a", "suffix": "b", "stream": True, "seed": 1})
     assert events_of(response.text)[0]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("more", [{"particles": 2}, {"suffix": "dog", "particles": 2}], ids=str)
+def test_competing_texts_follow_the_token_ids_of_the_client(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    # The first id is no UTF-8 alone: the text of these ids has other ids.
+    prompts = [[0xE1 + 1, *lm.tokenizer.encode("The").tolist()], lm.tokenizer.encode("fox").tolist()]
+    read = []
+    prime = Generator.prime
+
+    def record(self: Generator) -> Any:
+        read.append(self.context.prompt_ids.tolist())
+        return prime(self)
+
+    monkeypatch.setattr(Generator, "prime", record)
+    complete(serve(lm), prompt=prompts, max_tokens=3, seed=1, **more)
+    assert read == [[*lm.checkpoint.start_ids.tolist(), *ids] for ids in prompts]
+
+
+def test_competing_texts_after_the_end_of_a_document_start_anew(serve: Serve) -> None:
+    client = serve(language_model(checkpoint=random_model(documents="line")))
+    body = {"max_tokens": 12, "temperature": 0}
+    expected = complete(client, prompt=[5, 6, 0, 7], **body)["choices"][0]
+    assert complete(client, prompt=[5, 6, 0, 7], particles=1, **body)["choices"][0] == expected
+    assert complete(client, prompt=[8, 0, 7], particles=1, **body)["choices"][0] == expected

@@ -24,6 +24,7 @@ from chargen.server.completions.preparation import (
     make_ticket,
     num_particles,
     prepare,
+    with_prompt,
 )
 from chargen.server.completions.request import parse_completion_request
 from chargen.server.completions.response_format import (
@@ -313,10 +314,11 @@ def _write_competing(prepared: PreparedCompletion, num_competing: int, stop: Eve
     request, model = prepared.request, prepared.model
     engine = model.job_engine
     engine.stop = stop
-    texts = []
+    generator = make_generator(prepared, engine)
+    context = generator.context
+    texts: list[tuple[str, str]] = []
     for index, prompt in enumerate(prepared.prompts):
-        each = PreparedCompletion(request, model, (prompt,), prepared.config)
-        generator = make_generator(each, engine)
+        generator.context = with_prompt(context, prompt.text, prompt.last_document_ids)
         for number in prepared.text_numbers(index):
             if stop.is_set():
                 raise JobStoppedError

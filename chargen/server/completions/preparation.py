@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -159,7 +159,7 @@ def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
 
 
 def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify | None = None) -> Generator:
-    """Return a generator for the first prompt; it checks the settings and builds what they need.
+    """Return a generator without a prompt, which `with_prompt` adds; it checks the settings and builds what they need.
 
     Args:
         prepared: The request.
@@ -175,7 +175,7 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
             engine,
             checkpoint.tokenizer,
             checkpoint.start_ids,
-            prepared.prompts[0].text,
+            "",
             config,
             separator(checkpoint.data.documents) if checkpoint.has_documents else None,
             prepared.model.copy_filter(config.max_copy, notify) if config.max_copy else None,
@@ -186,6 +186,11 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
     if more:
         generator.context = replace(generator.context, processors=[*generator.context.processors, *more])
     return generator
+
+
+def with_prompt(context: GenerationContext, text: str, ids: Sequence[int]) -> GenerationContext:
+    """Return a context with a prompt: its text, and the token ids that the model reads."""
+    return replace(context, prompt=text, prompt_ids=np.array(ids, dtype=np.int32))
 
 
 def _openai_processors(request: CompletionRequest, vocab_size: int) -> list[LogitsProcessor]:
@@ -221,7 +226,7 @@ def make_ticket(
 def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, index: int) -> PromptStream:
     """Return the stream of a prompt with the texts that continue it."""
     request, config, prompt = prepared.request, prepared.config, prepared.prompts[index]
-    context = replace(context, prompt=prompt.text, prompt_ids=np.array(prompt.read_ids, dtype=np.int32))
+    context = with_prompt(context, prompt.text, prompt.read_ids)
     max_tokens = None if config.regex or prepared.model.checkpoint.tokenizer.is_char_level else request.max_tokens
     num_top = 0 if request.best_of > request.n else None
     num_top = request.logprobs if request.logprobs is not None else num_top
