@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from starlette.testclient import TestClient
 
 from chargen.engines.numpy_engine import NumpyEngine
 from chargen.sampling.generate import Generator
+from chargen.sampling.processors import StringMatcher
 from chargen.server.tokens import BEGIN, END
 from chargen.tokenizers.tokenizer import utf8_masks
 from tests.conftest import VERSE, random_model
@@ -108,6 +110,22 @@ def test_a_text_ends_before_any_of_its_stop_strings(client: TestClient) -> None:
     assert choice["text"] == whole[: whole.index(stop)]
     assert choice["finish_reason"] == "stop"
     assert complete(client, prompt="a", max_tokens=20, seed=1, stop="☃")["choices"][0]["text"] == whole[:20]
+
+
+@pytest.mark.parametrize("more", [{}, {"particles": 2}], ids=str)
+def test_the_stop_strings_of_a_request_are_prepared_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    built = []
+
+    class CountedMatcher(StringMatcher):
+        def __init__(self, strings: Iterable[Iterable[int]]) -> None:
+            super().__init__(strings)
+            built.append(self)
+
+    monkeypatch.setattr("chargen.sampling.processors.StringMatcher", CountedMatcher)
+    complete(client, prompt=["The ", "a", "fox"], n=2, max_tokens=5, stop=["q", "xyz"], **more)
+    assert len(built) == 1
 
 
 def test_a_bias_forbids_and_demands_tokens(client: TestClient) -> None:

@@ -63,7 +63,9 @@ class PreparedCompletion:
         request = self.request
         has_counts = bool(request.presence_penalty or request.frequency_penalty)
         num_counts = self.model.tokenizer.vocab_size // COUNTS_PER_VALUE if has_counts else 0
-        return self.num_log_probs + self.num_indexed_tokens + (VALUES_PER_TEXT + num_counts) * request.num_texts
+        num_stop_chars = sum(map(len, self.config.stop))
+        num_for_texts = (VALUES_PER_TEXT + num_counts) * request.num_texts
+        return self.num_log_probs + self.num_indexed_tokens + num_stop_chars + num_for_texts
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -189,8 +191,13 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
 
 
 def with_prompt(context: GenerationContext, text: str, ids: Sequence[int]) -> GenerationContext:
-    """Return a context with a prompt: its text, and the token ids that the model reads."""
-    return replace(context, prompt=text, prompt_ids=np.array(ids, dtype=np.int32))
+    """Return a context with a prompt: its text, and the token ids that the model reads.
+
+    The contexts of all prompts share the automaton that finds the stop strings.
+    """
+    changed = replace(context, prompt=text, prompt_ids=np.array(ids, dtype=np.int32))
+    vars(changed)["stop_matcher"] = context.stop_matcher  # a cached property, whose value `replace` does not copy
+    return changed
 
 
 def _openai_processors(request: CompletionRequest, vocab_size: int) -> list[LogitsProcessor]:
