@@ -312,7 +312,7 @@ class BatchWorker:
         self, logits: Logits, texts: Sequence[WrittenText], ids: Sequence[int]
     ) -> list[TokenLogProb | None]:
         """Return the log probabilities of drawn token ids, where they are wanted."""
-        wanted: NDArray[np.intp] = np.flatnonzero([text.num_top is not None for text in texts])
+        wanted: NDArray[np.intp] = np.flatnonzero([text.has_log_probs for text in texts])
         found: list[TokenLogProb | None] = [None] * len(texts)
         if len(wanted):
             num_top = [texts[row].num_top or 0 for row in wanted]

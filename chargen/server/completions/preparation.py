@@ -235,13 +235,13 @@ def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, ind
     request, config, prompt = prepared.request, prepared.config, prepared.prompts[index]
     context = with_prompt(context, prompt.text, prompt.read_ids)
     max_tokens = None if config.regex or prepared.model.checkpoint.tokenizer.is_char_level else request.max_tokens
-    num_top = 0 if request.best_of > request.n else None
-    num_top = request.logprobs if request.logprobs is not None else num_top
+    is_ranked = request.best_of > request.n
+    has_log_probs = is_ranked or request.logprobs is not None
     numbers = prepared.text_numbers(index) if request.max_tokens else range(0)
     texts: list[WrittenText] = [
         WrittenChars(context, config.seed, number)
-        if WrittenChars.can_be(context, num_top)
-        else WrittenText(context, config.seed, number, max_tokens, num_top)
+        if WrittenChars.can_be(context, has_log_probs)
+        else WrittenText(context, config.seed, number, max_tokens, request.logprobs, is_ranked)
         for number in numbers
     ]
     echoes = request.echo and request.logprobs is not None
