@@ -15,6 +15,7 @@ MAX_TEXTS = 2048  #: prompts × texts that are generated for each
 MAX_LOG_PROBS = 1_000_000  #: numbers in the log probabilities of a request; each takes about 100 bytes
 MAX_DRY_TOKENS = 1_000_000  #: tokens of prompts × texts of a request with `dry`, which indexes the prompt for each text
 VALUES_PER_TEXT = 20  #: what a text takes besides its log probabilities and its index, in values of about 100 bytes
+VALUES_PER_SCORED_TOKEN = 3  #: what a token takes besides the numbers of its log probabilities
 MAX_HELD_VALUES = 4_000_000  #: such values of all requests that are being answered
 MAX_STOP_CHARS = 100_000  #: characters of all stop strings together; their automaton takes 100 bytes for each
 MAX_PARTICLES = 4096  #: texts that compete for a completion with `particles` or `suffix`

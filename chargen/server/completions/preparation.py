@@ -20,7 +20,13 @@ from chargen.server.batch.worker import PromptStream, Ticket
 from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
-from chargen.server.limits import MAX_DRY_TOKENS, MAX_LOG_PROBS, MAX_PARTICLE_STEPS, VALUES_PER_TEXT
+from chargen.server.limits import (
+    MAX_DRY_TOKENS,
+    MAX_LOG_PROBS,
+    MAX_PARTICLE_STEPS,
+    VALUES_PER_SCORED_TOKEN,
+    VALUES_PER_TEXT,
+)
 from chargen.server.models import ServedModel
 from chargen.server.tokens import Prompt
 from chargen.text.documents import separator
@@ -41,13 +47,17 @@ class PreparedCompletion:
     config: SampleConfig
 
     @property
-    def num_log_probs(self) -> int:
-        """Number of values in the log probabilities of the response, if all texts have their maximum length."""
+    def num_scored_tokens(self) -> int:
+        """Number of tokens with log probabilities in the response, if all texts have their maximum length."""
         request = self.request
         if request.logprobs is None:
             return 0
-        num_echoed = self.num_prompt_tokens if request.echo else 0
-        return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+        return (self.num_prompt_tokens if request.echo else 0) + request.num_texts * request.max_tokens
+
+    @property
+    def num_log_probs(self) -> int:
+        """Number of values in the log probabilities of these tokens."""
+        return self.num_scored_tokens * ((self.request.logprobs or 0) + 1)
 
     @property
     def num_indexed_tokens(self) -> int:
@@ -63,9 +73,10 @@ class PreparedCompletion:
         request = self.request
         has_counts = bool(request.presence_penalty or request.frequency_penalty)
         num_counts = self.model.tokenizer.vocab_size // COUNTS_PER_VALUE if has_counts else 0
+        num_for_log_probs = self.num_log_probs + VALUES_PER_SCORED_TOKEN * self.num_scored_tokens
         num_stop_chars = sum(map(len, self.config.stop))
         num_for_texts = (VALUES_PER_TEXT + num_counts) * request.num_texts
-        return self.num_log_probs + self.num_indexed_tokens + num_stop_chars + num_for_texts
+        return num_for_log_probs + self.num_indexed_tokens + num_stop_chars + num_for_texts
 
     @property
     def num_prompt_tokens(self) -> int:
