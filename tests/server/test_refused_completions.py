@@ -124,6 +124,21 @@ def test_requests_that_hold_too_much_memory_together_wait(serve: Serve, monkeypa
         assert state.num_held_values == 0
 
 
+@pytest.mark.parametrize(
+    "body", [{"n": 60}, {"stop": "fox" * 400}, {"logprobs": 3, "max_tokens": 200}, {"dry": 1.0, "prompt": "a" * 1000}],
+    ids=lambda body: next(iter(body)),
+)  # fmt: skip
+def test_a_request_that_never_fits_into_memory_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
+) -> None:
+    for module in ("state", "completions.preparation"):
+        monkeypatch.setattr(f"chargen.server.{module}.MAX_HELD_VALUES", 1000)
+    response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, **body})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "n"
+    assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, "n": 10}).status_code == 200
+
+
 def test_the_largest_request_is_answered(client: TestClient) -> None:
     answer = complete(client, prompt=["The "] * 1024, n=2, max_tokens=2, seed=1)
     assert [choice["index"] for choice in answer["choices"]] == list(range(2048))

@@ -22,6 +22,7 @@ from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
 from chargen.server.limits import (
     MAX_DRY_TOKENS,
+    MAX_HELD_VALUES,
     MAX_LOG_PROBS,
     MAX_PARTICLE_STEPS,
     VALUES_PER_SCORED_TOKEN,
@@ -34,6 +35,7 @@ from chargen.text.documents import separator
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
 MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
 COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of a single value
+VALUES_PER_MB = 10_000  # values of about 100 bytes
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 
@@ -130,6 +132,16 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         if token_id >= vocab_size:
             raise ApiError(400, f"logit_bias has the token id {token_id}; ids are below {vocab_size}", "logit_bias")
     prepared = PreparedCompletion(request, model, prompts, make_config(request, model))
+    _check_size(prepared)
+    return prepared
+
+
+def _check_size(prepared: PreparedCompletion) -> None:
+    """Check that a request takes no more memory than it ever gets.
+
+    Raises:
+        ApiError: If it takes more.
+    """
     if prepared.num_log_probs > MAX_LOG_PROBS:
         raise ApiError(
             400,
@@ -143,7 +155,14 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
             f"{MAX_DRY_TOKENS:,} are allowed; ask for fewer texts, or shorten the prompts",
             "dry",
         )
-    return prepared
+    num_values = prepared.num_held_values
+    if not prepared.request.has_competing_texts and num_values > MAX_HELD_VALUES:  # competing texts are not held
+        raise ApiError(
+            400,
+            f"the request would take about {num_values // VALUES_PER_MB:,} MB of memory, but all requests together may "
+            f"take {MAX_HELD_VALUES // VALUES_PER_MB:,} MB; ask for fewer texts, or for fewer tokens with logprobs",
+            "n",
+        )
 
 
 def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
