@@ -371,3 +371,17 @@ def test_competing_texts_after_the_end_of_a_document_start_anew(serve: Serve) ->
     expected = complete(client, prompt=[5, 6, 0, 7], **body)["choices"][0]
     assert complete(client, prompt=[5, 6, 0, 7], particles=1, **body)["choices"][0] == expected
     assert complete(client, prompt=[8, 0, 7], particles=1, **body)["choices"][0] == expected
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"particles": 2}, {"suffix": "a", "particles": 4}], ids=str)
+@pytest.mark.parametrize("num_missing", [1, 2])
+def test_a_text_completes_the_character_in_which_the_token_ids_of_a_prompt_end(
+    serve: Serve, more: dict[str, Any], num_missing: int
+) -> None:
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    ids = lm.tokenizer.encode("Chữ").tolist()
+    body = {"prompt": ids[:-num_missing], "max_tokens": num_missing, "n": 20, "seed": 1, "echo": True, **more}
+    for choice in complete(serve(lm), **body)["choices"]:
+        char = choice["text"][2]
+        assert choice["text"].startswith("Ch")
+        assert char.encode().startswith("ữ".encode()[:-num_missing]) and len(char.encode()) == 3

@@ -85,6 +85,17 @@ def test_a_regex_without_its_package_says_what_is_missing(client: TestClient, mo
     assert "chargen[regex]" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("settings", [{"regex": "a+"}, {"max_copy": 5}], ids=str)
+def test_a_constraint_of_characters_needs_a_prompt_of_whole_ones(serve: Serve, settings: dict[str, Any]) -> None:
+    pytest.importorskip("outlines_core")
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    prompt = lm.tokenizer.encode("ữ").tolist()[:-1]
+    for more in ({}, {"particles": 2}):
+        response = serve(lm).post("/v1/completions", json={"prompt": prompt, **settings, **more})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "prompt"
+
+
 def use_training_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let `max_copy` find this training text."""
 

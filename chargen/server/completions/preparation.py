@@ -125,6 +125,11 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
         for prompt in request.prompts
     )
+    for name in ("regex", "max_copy"):  # they know the characters of a text, and not the bytes
+        if request.settings.get(name) and any(prompt.is_open for prompt in prompts):
+            raise ApiError(
+                400, f"{name} needs a prompt of whole characters; add the ids that complete the last one", "prompt"
+            )
     vocab_size = tokenizer.vocab_size
     if request.logprobs is not None and request.logprobs > vocab_size:
         raise ApiError(400, f"logprobs is {request.logprobs:,}, but the model has {vocab_size:,} token ids", "logprobs")
