@@ -118,6 +118,27 @@ def test_the_prompts_of_requests_take_turns() -> None:
     assert small.is_done and not large.is_done
 
 
+def test_smaller_prompts_pass_one_that_does_not_fit_until_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.server.batch.worker.MAX_PASSED_STEPS", 20)
+    batch = Batch(random_model())
+    running, large = batch.ticket(n=100, max_tokens=200), batch.ticket(n=128, max_tokens=5)
+    small, late = batch.ticket(max_tokens=5), batch.ticket(max_tokens=5)
+    for ticket in (running, large, small):
+        batch.worker.submit(ticket)
+    for _ in range(25):
+        batch.step()
+    assert small.is_done and len(large.pending) == 1
+    batch.worker.submit(late)
+    while not running.is_done:
+        batch.step()
+    assert len(large.pending) == len(late.pending) == 1
+    while not large.is_done:
+        batch.step()
+    assert not late.is_done
+    while not late.is_done:
+        batch.step()
+
+
 def test_texts_of_best_of_store_the_mean_of_their_log_probabilities_only() -> None:
     batch = Batch(random_model())
     body = {"max_tokens": 30, "seed": 1}
