@@ -241,7 +241,7 @@ class Generator:
         """Return whether only the length ends a text, and no processor changes the logits."""
         context, config = self.context, self.context.config
         is_continuous = context.document_separator is None and config.until == "length"
-        return is_continuous and not (context.processors or config.stop)
+        return is_continuous and not (context.processors or config.stop or context.open_ids)
 
     def prime(self) -> PrimedPrompt:
         """Let the model read the prompt."""

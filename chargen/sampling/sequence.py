@@ -28,6 +28,7 @@ from chargen.sampling.settings import SampleConfig
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     COMPLETE,
+    DEAD,
     MAX_SILENT_IDS,
     Ids,
     StreamingDecoder,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from chargen.sampling.processors import LogitsProcessor, Mask, ProcessorState, RegexProcessor, StringMatcher
 
 DEAD_END = "dead end"
+MAX_OPEN_IDS = 3  # token ids of a character that is not complete: it has at most three of its bytes
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,21 @@ class GenerationContext:
     def utf8_masks(self) -> Utf8Masks:
         """The token ids that keep a text valid UTF-8, for each state of an incomplete character."""
         return utf8_masks(self.tokenizer, self.document_separator is not None, self.config.allow_invalid_utf8)
+
+    @cached_property
+    def open_ids(self) -> list[int]:
+        """The last token ids of the prompt, if they are the first bytes of a character that the text completes.
+
+        Only a prompt of token ids, or a prefix cache of a part of a text, can end inside of a character.
+        """
+        last_ids: list[int] = self.prompt_ids[-MAX_OPEN_IDS:].tolist()
+        for start in reversed(range(len(last_ids))):
+            state = COMPLETE
+            for token_id in last_ids[start:]:
+                state = self.utf8_masks.next_state[state][token_id] if state != DEAD else DEAD
+            if state not in (COMPLETE, DEAD):
+                return last_ids[start:]
+        return []
 
     @cached_property
     def stop_matcher(self) -> StringMatcher | None:
@@ -94,6 +111,9 @@ class GeneratedSequence:
         self._is_truncated = False  # whether the last token id has more characters than the length allows
         self._ready = ""  # final characters that `pop_text` has not returned yet
         self.utf8_state = COMPLETE  #: how much of a character is incomplete; see `Utf8Masks`
+        for token_id in context.open_ids:  # the text starts with the rest of this character
+            self._decoder.feed(token_id)
+            self.utf8_state = self._next_utf8_state[self.utf8_state][token_id]
         self.num_chars_left = context.config.length
         self.ended = "length" if context.config.length == 0 else ""  #: see the top of this file
         self.log_weight_nats = 0.0  #: log of the probability mass that the constraints left along the text

@@ -8,6 +8,9 @@ from chargen.errors import ChargenError, ConfigError, TokenizerError
 from chargen.schema import format_count
 
 INVALID_REQUEST = "invalid_request_error"
+# Without this header the openai package repeats a request twice after the status 408 and from 500 on. One that took too
+# long, or that the server cannot answer, would fail again.
+NO_RETRY = {"x-should-retry": "false"}
 
 
 class ApiError(Exception):
@@ -70,7 +73,11 @@ class OutOfTimeError(ApiError):
 def timed_out(seconds: float) -> OutOfTimeError:
     """Return the error of a request that was not finished within the time limit."""
     return OutOfTimeError(
-        408, f"the request was not finished within {seconds:g} s; ask for fewer tokens", code="timeout", kind="timeout"
+        408,
+        f"the request was not finished within {seconds:g} s; ask for fewer tokens",
+        code="timeout",
+        kind="timeout",
+        headers=NO_RETRY,
     )
 
 
@@ -94,4 +101,6 @@ def too_many_connections(retry_after_s: int) -> ApiError:
 
 def internal_error() -> ApiError:
     """Return the error that stands for a defect of the server; it says nothing about the machine."""
-    return ApiError(500, "the server failed on this request; its log has the reason", kind="server_error")
+    return ApiError(
+        500, "the server failed on this request; its log has the reason", kind="server_error", headers=NO_RETRY
+    )

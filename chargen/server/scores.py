@@ -12,7 +12,7 @@ from starlette.responses import Response
 from chargen.errors import ChargenError
 from chargen.schema import Boolean, ListOf, Nullable, String
 from chargen.scoring.ranking import BEST, BY, WORST, sort_key
-from chargen.scoring.scorer import Score
+from chargen.scoring.scorer import Score, score_batches
 from chargen.server.batch.jobs import JobStoppedError
 from chargen.server.batch.worker import QueueFullError
 from chargen.server.completions.request import check_fields
@@ -24,7 +24,7 @@ from chargen.server.models import ServedModel
 from chargen.server.state import ServerState
 
 MAX_TEXTS = 10_000
-CHUNK_CHARS = 10_000  # characters of texts that are scored together: few enough that torch is not imported
+CHUNK_CHARS = 10_000  # characters of texts that are scored together
 SORT = {"best": BEST, "worst": WORST, "none": None}
 FIELDS = {
     "model": String(1000),
@@ -87,10 +87,16 @@ def _parse_texts(texts: Any, context: str) -> list[str]:
 
 
 def _score(model: ServedModel, texts: Sequence[str], body: dict[str, Any], stop: Event) -> list[Score]:
-    """Return the scores of texts, in their order."""
-    options = {"context": body.get("context"), "end": body.get("end"), "pieces": body.get("chars", False)}
+    """Return the scores of texts, in their order.
+
+    The engine is that of NumPy, however long the texts are: the server would import torch while others wait.
+    """
+    checkpoint, engine = model.checkpoint, model.job_engine
+    engine.stop = stop
+    context = checkpoint.encode_context(body.get("context"))
+    end = checkpoint.scored_end_ids(body.get("end", model.lm.scores_end))
     scores: list[Score] = []
-    for score in model.lm.score_batches(_chunks(texts), **options):
+    for score in score_batches(checkpoint, lambda _: engine, _chunks(texts), context, end, body.get("chars", False)):
         if stop.is_set():
             raise JobStoppedError
         scores.append(score)

@@ -32,14 +32,21 @@ BEGIN, END, UNKNOWN = "<|begin|>", "<|end|>", "<|unknown|>"
 class Prompt:
     """A prompt as the client gave it, and as the model reads it."""
 
-    text: str  #: in the form of the training text; without special tokens
+    text: str  #: in the form of the training text; without special tokens, and without a character that is incomplete
     ids: tuple[int, ...]  #: the tokens that the client sees; <|begin|> may be the first
     read_ids: tuple[int, ...]  #: what the model reads: the start ids, and then the text
+    is_open: bool = False  #: whether the last ids are the first bytes of a character, which the text completes
 
     @property
     def num_unseen(self) -> int:
         """Number of ids that are read before the first token that the client sees, or <|begin|>, is complete."""
         return len(self.read_ids) - len(self.ids)
+
+    @property
+    def last_document_ids(self) -> tuple[int, ...]:
+        """The last of `read_ids`, from the last boundary on; the state of the model does not depend on earlier ids."""
+        starts = (position for position, token_id in enumerate(self.read_ids) if token_id == BOUNDARY_ID)
+        return self.read_ids[max(starts, default=0) :]
 
 
 class ServedTokenizer:
@@ -167,9 +174,9 @@ class ServedTokenizer:
         decoder, text = StreamingDecoder(self._tokenizer), ""
         for token_id in ids:
             text += self._piece(decoder, token_id)
-        return self._make_prompt(text + decoder.finish(), ids or [self.begin_id])
+        return self._make_prompt(text, ids or [self.begin_id], is_open=bool(decoder.finish()))
 
-    def _make_prompt(self, text: str, ids: Sequence[int]) -> Prompt:
+    def _make_prompt(self, text: str, ids: Sequence[int], is_open: bool = False) -> Prompt:
         if len(ids) > MAX_PROMPT_TOKENS:
             raise ApiError(
                 400,
@@ -178,7 +185,7 @@ class ServedTokenizer:
                 "context_length_exceeded",
             )
         has_begin = ids[0] == self.begin_id
-        return Prompt(text, tuple(ids), (*self._start_ids, *ids[has_begin:]))
+        return Prompt(text, tuple(ids), (*self._start_ids, *ids[has_begin:]), is_open)
 
     def _piece(self, decoder: StreamingDecoder, token_id: int) -> str:
         """Return the text that a token id completes."""

@@ -98,6 +98,13 @@ def test_caches_grow_by_a_stride_and_only_the_last_has_a_score() -> None:
     assert last.share == 1
 
 
+@pytest.mark.parametrize("until", ["length", "newline"])
+def test_a_text_completes_the_character_in_which_a_cache_ends(until: str) -> None:
+    part, *_ = MODELS["byte"].read_prefix("ữ" * STRIDE)  # the newline and 64 bytes: the last one starts a character
+    char = "".join(MODELS["byte"].stream(prefix_cache=part, length=20, seed=3, until=until))[0]
+    assert char.encode()[:1] == "ữ".encode()[:1] and len(char.encode()) == 3
+
+
 def test_adding_a_character_costs_one_step_and_removing_one_at_most_a_stride() -> None:
     lm, text = LanguageModel(random_model()), "ab" * 500
     before, steps = whole(lm, text), []

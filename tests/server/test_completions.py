@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from chargen.engines.numpy_engine import NumpyEngine
+from chargen.sampling.generate import Generator
+from chargen.sampling.processors import StringMatcher
 from chargen.server.tokens import BEGIN, END
 from chargen.tokenizers.tokenizer import utf8_masks
 from tests.conftest import VERSE, random_model
@@ -73,6 +76,16 @@ def test_choices_are_numbered_by_prompt_and_then_by_text(client: TestClient) -> 
         assert texts == ["".join(lm.stream(prompt, length=9, seed=3, number=k)) for k in range(4)]
 
 
+@pytest.mark.parametrize(
+    "settings", [{"n": 2}, {"n": 2, "logprobs": 0}, {"particles": 2}, {"particles": 16, "suffix": " dog"}], ids=str
+)
+def test_equal_prompts_have_equal_texts_only_under_a_seed(client: TestClient, settings: dict[str, Any]) -> None:
+    body, n = {"prompt": ["The "] * 8, "max_tokens": 12, **settings}, settings.get("n", 1)
+    texts = [choice["text"] for choice in complete(client, **body, seed=1)["choices"]]
+    assert texts == texts[:n] * 8
+    assert len({choice["text"] for choice in complete(client, **body)["choices"]}) > n
+
+
 def test_token_ids_are_prompts_like_their_text(client: TestClient) -> None:
     ids = client.post("/tokenize", json={"prompt": "The fox"}).json()["tokens"]
     from_text = complete(client, prompt="The fox", seed=2)["choices"]
@@ -97,6 +110,22 @@ def test_a_text_ends_before_any_of_its_stop_strings(client: TestClient) -> None:
     assert choice["text"] == whole[: whole.index(stop)]
     assert choice["finish_reason"] == "stop"
     assert complete(client, prompt="a", max_tokens=20, seed=1, stop="☃")["choices"][0]["text"] == whole[:20]
+
+
+@pytest.mark.parametrize("more", [{}, {"particles": 2}], ids=str)
+def test_the_stop_strings_of_a_request_are_prepared_once(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    built = []
+
+    class CountedMatcher(StringMatcher):
+        def __init__(self, strings: Iterable[Iterable[int]]) -> None:
+            super().__init__(strings)
+            built.append(self)
+
+    monkeypatch.setattr("chargen.sampling.processors.StringMatcher", CountedMatcher)
+    complete(client, prompt=["The ", "a", "fox"], n=2, max_tokens=5, stop=["q", "xyz"], **more)
+    assert len(built) == 1
 
 
 def test_a_bias_forbids_and_demands_tokens(client: TestClient) -> None:
@@ -315,3 +344,44 @@ def test_particles_and_suffix(client: TestClient) -> None:
     assert choice["text"] == lm.infill(1, "The ", " dog", particles=64, length=9, seed=2)[0].text
     response = client.post("/v1/completions", json={"prompt": "a", "suffix": "b", "stream": True, "seed": 1})
     assert events_of(response.text)[0]["choices"][0]["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("more", [{"particles": 2}, {"suffix": "dog", "particles": 2}], ids=str)
+def test_competing_texts_follow_the_token_ids_of_the_client(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    # The first id is no UTF-8 alone: the text of these ids has other ids.
+    prompts = [[0xE1 + 1, *lm.tokenizer.encode("The").tolist()], lm.tokenizer.encode("fox").tolist()]
+    read = []
+    prime = Generator.prime
+
+    def record(self: Generator) -> Any:
+        read.append(self.context.prompt_ids.tolist())
+        return prime(self)
+
+    monkeypatch.setattr(Generator, "prime", record)
+    complete(serve(lm), prompt=prompts, max_tokens=3, seed=1, **more)
+    assert read == [[*lm.checkpoint.start_ids.tolist(), *ids] for ids in prompts]
+
+
+def test_competing_texts_after_the_end_of_a_document_start_anew(serve: Serve) -> None:
+    client = serve(language_model(checkpoint=random_model(documents="line")))
+    body = {"max_tokens": 12, "temperature": 0}
+    expected = complete(client, prompt=[5, 6, 0, 7], **body)["choices"][0]
+    assert complete(client, prompt=[5, 6, 0, 7], particles=1, **body)["choices"][0] == expected
+    assert complete(client, prompt=[8, 0, 7], particles=1, **body)["choices"][0] == expected
+
+
+@pytest.mark.parametrize("more", [{}, {"logprobs": 1}, {"particles": 2}, {"suffix": "a", "particles": 4}], ids=str)
+@pytest.mark.parametrize("num_missing", [1, 2])
+def test_a_text_completes_the_character_in_which_the_token_ids_of_a_prompt_end(
+    serve: Serve, more: dict[str, Any], num_missing: int
+) -> None:
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    ids = lm.tokenizer.encode("Chữ").tolist()
+    body = {"prompt": ids[:-num_missing], "max_tokens": num_missing, "n": 20, "seed": 1, "echo": True, **more}
+    for choice in complete(serve(lm), **body)["choices"]:
+        char = choice["text"][2]
+        assert choice["text"].startswith("Ch")
+        assert char.encode().startswith("ữ".encode()[:-num_missing]) and len(char.encode()) == 3

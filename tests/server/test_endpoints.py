@@ -12,6 +12,7 @@ from starlette.testclient import TestClient
 from chargen.api import load
 from chargen.checkpoint import save_checkpoint
 from chargen.errors import ConfigError
+from chargen.lm import LanguageModel
 from chargen.server.connection.guard import Access
 from chargen.server.limits import Limits
 from chargen.server.models import ServedModel, ServedModels, open_models
@@ -90,6 +91,20 @@ def test_scores_are_those_of_score(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize(
+    "body",
+    [{"texts": "a" * 20_000}, {"texts": ["a" * 500 + str(k) for k in range(9)], "context": "b" * 16_000}],
+    ids=["a long text", "a long context"],
+)
+def test_scores_need_no_torch(client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]) -> None:
+    def fail(lm: LanguageModel) -> None:
+        raise RuntimeError("torch would be imported")
+
+    monkeypatch.setattr(LanguageModel, "_torch", property(fail))
+    response = client.post("/v1/score", json=body)
+    assert response.status_code == 200, response.text
+
+
+@pytest.mark.parametrize(
     ("body", "status"),
     [
         ({}, 400), ({"texts": 5}, 400), ({"texts": []}, 400), ({"texts": ["a", 5]}, 400),
@@ -159,6 +174,18 @@ def test_health_and_metrics(client: TestClient) -> None:
     assert 'chargen_prompt_tokens_total{model="verse"} 4' in text  # with the start of the text
     for line in text.splitlines():
         assert re.fullmatch(r'# (HELP|TYPE) \w+ .+|\w+(\{(\w+="[^"]*",?)+\})? -?[\d.]+', line), line
+
+
+def test_a_defect_is_counted_as_an_error_of_the_server(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> bytes:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("chargen.server.tokenizer_endpoints._tokenize", fail)
+    response = client.post("/tokenize", json={"prompt": "The"})
+    assert response.status_code == 500
+    assert "defect" not in response.text
+    assert response.headers["x-should-retry"] == "false"
+    assert 'chargen_requests_total{route="/tokenize",status="500"} 1' in client.get("/metrics").text
 
 
 def test_the_start_page_names_the_models(client: TestClient) -> None:
@@ -307,4 +334,5 @@ def test_a_full_queue_asks_to_try_again(serve: Serve) -> None:
     response = client.post("/v1/completions", json={"prompt": "a"})
     assert response.status_code == 429
     assert int(response.headers["Retry-After"]) >= 1
+    assert "x-should-retry" not in response.headers
     assert response.json()["error"]["code"] == "queue_full"

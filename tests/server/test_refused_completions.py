@@ -85,6 +85,17 @@ def test_a_regex_without_its_package_says_what_is_missing(client: TestClient, mo
     assert "chargen[regex]" in response.json()["error"]["message"]
 
 
+@pytest.mark.parametrize("settings", [{"regex": "a+"}, {"max_copy": 5}], ids=str)
+def test_a_constraint_of_characters_needs_a_prompt_of_whole_ones(serve: Serve, settings: dict[str, Any]) -> None:
+    pytest.importorskip("outlines_core")
+    lm = language_model(checkpoint=random_model(VERSE, "byte"))
+    prompt = lm.tokenizer.encode("ữ").tolist()[:-1]
+    for more in ({}, {"particles": 2}):
+        response = serve(lm).post("/v1/completions", json={"prompt": prompt, **settings, **more})
+        assert response.status_code == 400
+        assert response.json()["error"]["param"] == "prompt"
+
+
 def use_training_text(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """Let `max_copy` find this training text."""
 
@@ -124,6 +135,21 @@ def test_requests_that_hold_too_much_memory_together_wait(serve: Serve, monkeypa
         assert state.num_held_values == 0
 
 
+@pytest.mark.parametrize(
+    "body", [{"n": 60}, {"stop": "fox" * 400}, {"logprobs": 3, "max_tokens": 200}, {"dry": 1.0, "prompt": "a" * 1000}],
+    ids=lambda body: next(iter(body)),
+)  # fmt: skip
+def test_a_request_that_never_fits_into_memory_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
+) -> None:
+    for module in ("state", "completions.preparation"):
+        monkeypatch.setattr(f"chargen.server.{module}.MAX_HELD_VALUES", 1000)
+    response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, **body})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == "n"
+    assert client.post("/v1/completions", json={"prompt": "a", "max_tokens": 1, "n": 10}).status_code == 200
+
+
 def test_the_largest_request_is_answered(client: TestClient) -> None:
     answer = complete(client, prompt=["The "] * 1024, n=2, max_tokens=2, seed=1)
     assert [choice["index"] for choice in answer["choices"]] == list(range(2048))
@@ -135,6 +161,7 @@ def test_a_request_that_takes_too_long_is_ended(serve: Serve) -> None:
     response = client.post("/v1/completions", json={"prompt": "a", "max_tokens": 10**6})
     assert response.status_code == 408
     assert response.json()["error"]["code"] == "timeout"
+    assert response.headers["x-should-retry"] == "false"
 
 
 def test_a_stream_that_takes_too_long_ends_each_text_and_says_why(serve: Serve) -> None:

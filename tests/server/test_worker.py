@@ -118,6 +118,42 @@ def test_the_prompts_of_requests_take_turns() -> None:
     assert small.is_done and not large.is_done
 
 
+def test_smaller_prompts_pass_one_that_does_not_fit_until_it_is_its_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chargen.server.batch.worker.MAX_PASSED_STEPS", 20)
+    batch = Batch(random_model())
+    running, large = batch.ticket(n=100, max_tokens=200), batch.ticket(n=128, max_tokens=5)
+    small, late = batch.ticket(max_tokens=5), batch.ticket(max_tokens=5)
+    for ticket in (running, large, small):
+        batch.worker.submit(ticket)
+    for _ in range(25):
+        batch.step()
+    assert small.is_done and len(large.pending) == 1
+    batch.worker.submit(late)
+    while not running.is_done:
+        batch.step()
+    assert len(large.pending) == len(late.pending) == 1
+    while not large.is_done:
+        batch.step()
+    assert not late.is_done
+    while not late.is_done:
+        batch.step()
+
+
+def test_texts_of_best_of_store_the_mean_of_their_log_probabilities_only() -> None:
+    batch = Batch(random_model())
+    body = {"max_tokens": 30, "seed": 1}
+    ranked, scored = batch.ticket(best_of=5, **body), batch.ticket(n=5, logprobs=0, **body)
+    for ticket in (ranked, scored):
+        batch.worker.submit(ticket)
+    while not (ranked.is_done and scored.is_done):
+        batch.step()
+    assert texts_of(ranked) == texts_of(scored)
+    for text, other in zip(ranked.prompts[0].texts, scored.prompts[0].texts, strict=True):
+        values = [entry.log_prob_nats for _, entry in other.tokens if entry is not None]
+        assert len(values) == 30 and not text.tokens
+        assert [text.mean_log_prob_nats, other.mean_log_prob_nats] == pytest.approx([np.mean(values)] * 2)
+
+
 @pytest.fixture
 def running() -> Iterator[tuple[LanguageModel, BatchWorker]]:
     lm = language_model()

@@ -59,8 +59,10 @@ class TokenLogProbs:
 
 def _most_likely(log_probs: NDArray[np.float64], count: int) -> NDArray[np.intp]:
     """Return the most likely token ids of each row, the most likely first, [B, count]."""
-    vocab_size = log_probs.shape[1]
-    if 0 < count < vocab_size // 4:  # much faster than to sort all
+    batch_size, vocab_size = log_probs.shape
+    if not count:
+        return np.empty((batch_size, 0), dtype=np.intp)
+    if count < vocab_size // 4:  # much faster than to sort all
         some = np.argpartition(-log_probs, count - 1, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(log_probs, some, 1), axis=1, kind="stable")
         best: NDArray[np.intp] = np.take_along_axis(some, order, 1)

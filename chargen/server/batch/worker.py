@@ -37,6 +37,7 @@ from chargen.server.limits import MAX_BATCH_STREAMS
 # Time between two pieces that a client gets; the first and the last one are sent at once. Sending a piece takes 0.1 ms,
 # so with more streams, each gets its pieces less often.
 WAKE_INTERVAL_S, WAKE_INTERVAL_PER_STREAM_S = 0.02, 0.001
+MAX_PASSED_STEPS = 1000  # steps for which smaller prompts pass one that needs more streams than are free
 
 
 @dataclass(eq=False)
@@ -77,6 +78,7 @@ class Ticket:
     first_token_s: float | None = None  #: time from the start to the first token
     num_open: int = 0  #: prompts and texts that are not finished
     last_wake: float = 0.0
+    passed_from: int | None = None  #: step of the worker from which smaller prompts have passed the next one
 
     def __post_init__(self) -> None:
         self.pending = deque(self.prompts)
@@ -199,35 +201,46 @@ class BatchWorker:
         self._rows = rows
 
     def _admit(self) -> None:
-        """Give free streams to the prompts of waiting requests, one prompt of each request in turn."""
+        """Give free streams to the prompts of waiting requests, one prompt of each request in turn.
+
+        A prompt that needs more streams than are free waits, and smaller ones pass it for some steps.
+        """
         if not self._waiting:
             return
         joining: list[Row] = []
+        too_large: list[Ticket] = []  # requests whose next prompt does not fit
         num_streams = sum(_num_streams(each) for _, each in self._rows)
         with self._condition:
-            while self._waiting:
-                ticket = self._waiting[0]
+            while self._waiting and num_streams < MAX_BATCH_STREAMS:
+                ticket = self._waiting.popleft()
                 if ticket.is_cancelled or ticket.error or not ticket.pending:
-                    self._waiting.popleft()
                     continue
                 size = _num_streams(ticket.pending[0])
                 if num_streams and num_streams + size > MAX_BATCH_STREAMS:
-                    break
-                prompt = ticket.pending.popleft()
-                if not ticket.pending:
-                    self._waiting.popleft()
-                else:
-                    self._waiting.rotate(-1)
+                    too_large.append(ticket)
+                    if len(too_large) == 1 and self._is_due(ticket):
+                        break
+                    continue
+                prompt, ticket.passed_from = ticket.pending.popleft(), None
+                if ticket.pending:
+                    self._waiting.append(ticket)
                 if prompt.num_read_ids:
                     num_streams += size
                     joining.append((ticket, prompt))
                 else:
                     prompt.is_read = True
                     self._close(ticket, 1)
+            self._waiting.extendleft(reversed(too_large))
         if joining:
             new = self._engine.initial_state(len(joining))
             self._state = new if self._state is None else concatenate_states([self._state, new])
             self._rows = [*self._rows, *joining]
+
+    def _is_due(self, ticket: Ticket) -> bool:
+        """Return whether smaller prompts have passed the next one of a request for so long that it is its turn."""
+        if ticket.passed_from is None:
+            ticket.passed_from = self.num_steps
+        return self.num_steps - ticket.passed_from >= MAX_PASSED_STEPS
 
     def _step(self) -> None:
         """Let every stream read a token id, and draw the next one of every text that is being written."""
@@ -312,7 +325,7 @@ class BatchWorker:
         self, logits: Logits, texts: Sequence[WrittenText], ids: Sequence[int]
     ) -> list[TokenLogProb | None]:
         """Return the log probabilities of drawn token ids, where they are wanted."""
-        wanted: NDArray[np.intp] = np.flatnonzero([text.num_top is not None for text in texts])
+        wanted: NDArray[np.intp] = np.flatnonzero([text.has_log_probs for text in texts])
         found: list[TokenLogProb | None] = [None] * len(texts)
         if len(wanted):
             num_top = [texts[row].num_top or 0 for row in wanted]

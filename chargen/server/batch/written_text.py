@@ -23,13 +23,21 @@ class WrittenText:
         seed: The seed of the request.
         number: The number of the text under its seed, from 0.
         max_tokens: Number of tokens after which the text ends; None if only its characters are limited.
-        num_top: Number of alternatives of each token; None if no log probabilities are wanted.
+        num_top: Number of alternatives of each token; None if the log probabilities of the tokens are not wanted.
+        is_ranked: Whether their mean is wanted, to compare the text with others (`best_of`).
     """
 
     def __init__(
-        self, context: GenerationContext, seed: int, number: int, max_tokens: int | None, num_top: int | None
+        self,
+        context: GenerationContext,
+        seed: int,
+        number: int,
+        max_tokens: int | None = None,
+        num_top: int | None = None,
+        is_ranked: bool = False,
     ) -> None:
         self.context, self.number, self.num_top = context, number, num_top
+        self.has_log_probs = is_ranked or num_top is not None  #: whether `append` gets log probabilities
         self.sequence = GeneratedSequence(context)
         self.rng = np.random.default_rng([seed, number])
         self.group = _group_key(context)
@@ -40,6 +48,7 @@ class WrittenText:
         self.ended = self.sequence.ended  #: why the text ended, as in `sampling/sequence.py`; "" while it grows
         self._max_tokens = max_tokens
         self._pieces: list[str] = []
+        self._sum_nats = 0.0  # sum of the log probabilities of the tokens
 
     def append(self, token_id: int, log_prob: TokenLogProb | None) -> None:
         """Add a drawn token id.
@@ -53,6 +62,8 @@ class WrittenText:
         self.last_id = token_id
         if is_part or token_id == BOUNDARY_ID:
             self.num_tokens += 1
+            if log_prob is not None:
+                self._sum_nats += log_prob.log_prob_nats
             if self.num_top is not None:
                 self.tokens.append((position, log_prob))
         piece = sequence.pop_text()
@@ -77,9 +88,8 @@ class WrittenText:
 
     @property
     def mean_log_prob_nats(self) -> float:
-        """The mean log probability of the tokens; 0 for an empty text."""
-        values = [log_prob.log_prob_nats for _, log_prob in self.tokens if log_prob is not None]
-        return sum(values) / len(values) if values else 0.0
+        """The mean log probability of the tokens; 0 for an empty text, or if log probabilities are not wanted."""
+        return self._sum_nats / self.num_tokens if self.num_tokens else 0.0
 
 
 class WrittenChars(WrittenText):
@@ -89,14 +99,14 @@ class WrittenChars(WrittenText):
     """
 
     @staticmethod
-    def can_be(context: GenerationContext, num_top: int | None) -> bool:
+    def can_be(context: GenerationContext, has_log_probs: bool) -> bool:
         """Return whether a text with these settings is such a text."""
-        is_plain = not context.processors and context.stop_matcher is None and num_top is None
+        is_plain = not context.processors and context.stop_matcher is None and not has_log_probs
         is_one_document = context.document_separator is None or context.config.until == "boundary"
         return is_plain and is_one_document and context.tokenizer.is_char_level
 
     def __init__(self, context: GenerationContext, seed: int, number: int) -> None:
-        super().__init__(context, seed, number, None, None)
+        super().__init__(context, seed, number)
         self._ids: list[int] = []
 
     def append(self, token_id: int, log_prob: TokenLogProb | None) -> None:

@@ -24,6 +24,7 @@ from chargen.server.completions.preparation import (
     make_ticket,
     num_particles,
     prepare,
+    with_prompt,
 )
 from chargen.server.completions.request import parse_completion_request
 from chargen.server.completions.response_format import (
@@ -295,9 +296,10 @@ async def _create_competing(
     state: ServerState, prepared: PreparedCompletion, progress: Progress, receive: Receive
 ) -> Response:
     """Answer a request with `particles` or `suffix`: every text is complete before anything is sent."""
-    number = num_particles(prepared.request)
+    num_competing = num_particles(prepared.request)
     try:
-        texts = await progress.finish(state.jobs.run(lambda stop: _write_competing(prepared, number, stop)), receive)
+        work = state.jobs.run(lambda stop: _write_competing(prepared, num_competing, stop))
+        texts = await progress.finish(work, receive)
     except DisconnectedError:
         return Response(status_code=499)  # it is not read
     except QueueFullError:
@@ -307,23 +309,24 @@ async def _create_competing(
     return _respond(prepared, texts)
 
 
-def _write_competing(prepared: PreparedCompletion, number: int, stop: Event) -> list[tuple[str, str]]:
+def _write_competing(prepared: PreparedCompletion, num_competing: int, stop: Event) -> list[tuple[str, str]]:
     """Return the texts, each with the reason why it ended, in the order of the choices."""
     request, model = prepared.request, prepared.model
     engine = model.job_engine
     engine.stop = stop
-    texts = []
-    for prompt in prepared.prompts:
-        each = PreparedCompletion(request, model, (prompt,), prepared.config)
-        generator = make_generator(each, engine)
-        for k in range(request.n):
+    generator = make_generator(prepared, engine)
+    context = generator.context
+    texts: list[tuple[str, str]] = []
+    for index, prompt in enumerate(prepared.prompts):
+        generator.context = with_prompt(context, prompt.text, prompt.last_document_ids)
+        for number in prepared.text_numbers(index):
             if stop.is_set():
                 raise JobStoppedError
             if request.suffix:
                 suffix = model.checkpoint.normalize(request.suffix, "suffix")
-                texts.append((generator.infill(suffix, k, number).text, "stop"))
+                texts.append((generator.infill(suffix, number, num_competing).text, "stop"))
             else:
-                sample = generator.particles(k, number)
+                sample = generator.particles(number, num_competing)
                 texts.append((sample.text, "length" if sample.ended == "length" else "stop"))
     return texts
 

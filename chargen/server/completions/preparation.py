@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 
@@ -20,7 +20,14 @@ from chargen.server.batch.worker import PromptStream, Ticket
 from chargen.server.batch.written_text import WrittenChars, WrittenText
 from chargen.server.completions.request import CompletionRequest
 from chargen.server.errors import ApiError, from_chargen
-from chargen.server.limits import MAX_DRY_TOKENS, MAX_LOG_PROBS, MAX_PARTICLE_STEPS, VALUES_PER_TEXT
+from chargen.server.limits import (
+    MAX_DRY_TOKENS,
+    MAX_HELD_VALUES,
+    MAX_LOG_PROBS,
+    MAX_PARTICLE_STEPS,
+    VALUES_PER_SCORED_TOKEN,
+    VALUES_PER_TEXT,
+)
 from chargen.server.models import ServedModel
 from chargen.server.tokens import Prompt
 from chargen.text.documents import separator
@@ -28,6 +35,7 @@ from chargen.text.documents import separator
 MAX_TOKEN_CHARS = 64  # characters of a token: almost none has more
 MAX_QUICK_CHARS = 4000  # characters of prompts and stop strings that are prepared in the event loop
 COUNTS_PER_VALUE = 25  # counts of tokens, of 4 bytes, that take the memory of a single value
+VALUES_PER_MB = 10_000  # values of about 100 bytes
 DEFAULT_INFILL_PARTICLES = 64  # as `chargen sample --suffix`
 
 
@@ -41,13 +49,17 @@ class PreparedCompletion:
     config: SampleConfig
 
     @property
-    def num_log_probs(self) -> int:
-        """Number of values in the log probabilities of the response, if all texts have their maximum length."""
+    def num_scored_tokens(self) -> int:
+        """Number of tokens with log probabilities in the response, if all texts have their maximum length."""
         request = self.request
         if request.logprobs is None:
             return 0
-        num_echoed = self.num_prompt_tokens if request.echo else 0
-        return (num_echoed + request.num_texts * request.max_tokens) * (request.logprobs + 1)
+        return (self.num_prompt_tokens if request.echo else 0) + request.num_texts * request.max_tokens
+
+    @property
+    def num_log_probs(self) -> int:
+        """Number of values in the log probabilities of these tokens."""
+        return self.num_scored_tokens * ((self.request.logprobs or 0) + 1)
 
     @property
     def num_indexed_tokens(self) -> int:
@@ -63,12 +75,28 @@ class PreparedCompletion:
         request = self.request
         has_counts = bool(request.presence_penalty or request.frequency_penalty)
         num_counts = self.model.tokenizer.vocab_size // COUNTS_PER_VALUE if has_counts else 0
-        return self.num_log_probs + self.num_indexed_tokens + (VALUES_PER_TEXT + num_counts) * request.num_texts
+        num_for_log_probs = self.num_log_probs + VALUES_PER_SCORED_TOKEN * self.num_scored_tokens
+        num_stop_chars = sum(map(len, self.config.stop))
+        num_for_texts = (VALUES_PER_TEXT + num_counts) * request.num_texts
+        return num_for_log_probs + self.num_indexed_tokens + num_stop_chars + num_for_texts
 
     @property
     def num_prompt_tokens(self) -> int:
         """Number of tokens of all prompts, as the client counts them."""
         return sum(len(prompt.ids) for prompt in self.prompts)
+
+    def text_numbers(self, index: int) -> range:
+        """Return the numbers of the texts of a prompt, which select their random numbers under the seed.
+
+        With a seed of the client, every prompt gets the texts of `sample` with this seed. Without one, all texts of the
+        request have different random numbers, so that equal prompts do not give equal texts.
+
+        Args:
+            index: The number of the prompt.
+        """
+        num_texts = self.request.best_of
+        first = index * num_texts if self.request.seed is None else 0
+        return range(first, first + num_texts)
 
 
 def is_quick(request: CompletionRequest) -> bool:
@@ -97,6 +125,11 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
         for prompt in request.prompts
     )
+    for name in ("regex", "max_copy"):  # they know the characters of a text, and not the bytes
+        if request.settings.get(name) and any(prompt.is_open for prompt in prompts):
+            raise ApiError(
+                400, f"{name} needs a prompt of whole characters; add the ids that complete the last one", "prompt"
+            )
     vocab_size = tokenizer.vocab_size
     if request.logprobs is not None and request.logprobs > vocab_size:
         raise ApiError(400, f"logprobs is {request.logprobs:,}, but the model has {vocab_size:,} token ids", "logprobs")
@@ -104,6 +137,16 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         if token_id >= vocab_size:
             raise ApiError(400, f"logit_bias has the token id {token_id}; ids are below {vocab_size}", "logit_bias")
     prepared = PreparedCompletion(request, model, prompts, make_config(request, model))
+    _check_size(prepared)
+    return prepared
+
+
+def _check_size(prepared: PreparedCompletion) -> None:
+    """Check that a request takes no more memory than it ever gets.
+
+    Raises:
+        ApiError: If it takes more.
+    """
     if prepared.num_log_probs > MAX_LOG_PROBS:
         raise ApiError(
             400,
@@ -117,7 +160,14 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
             f"{MAX_DRY_TOKENS:,} are allowed; ask for fewer texts, or shorten the prompts",
             "dry",
         )
-    return prepared
+    num_values = prepared.num_held_values
+    if not prepared.request.has_competing_texts and num_values > MAX_HELD_VALUES:  # competing texts are not held
+        raise ApiError(
+            400,
+            f"the request would take about {num_values // VALUES_PER_MB:,} MB of memory, but all requests together may "
+            f"take {MAX_HELD_VALUES // VALUES_PER_MB:,} MB; ask for fewer texts, or for fewer tokens with logprobs",
+            "n",
+        )
 
 
 def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
@@ -146,7 +196,7 @@ def make_config(request: CompletionRequest, model: ServedModel) -> SampleConfig:
 
 
 def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify | None = None) -> Generator:
-    """Return a generator for the first prompt; it checks the settings and builds what they need.
+    """Return a generator without a prompt, which `with_prompt` adds; it checks the settings and builds what they need.
 
     Args:
         prepared: The request.
@@ -162,7 +212,7 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
             engine,
             checkpoint.tokenizer,
             checkpoint.start_ids,
-            prepared.prompts[0].text,
+            "",
             config,
             separator(checkpoint.data.documents) if checkpoint.has_documents else None,
             prepared.model.copy_filter(config.max_copy, notify) if config.max_copy else None,
@@ -173,6 +223,16 @@ def make_generator(prepared: PreparedCompletion, engine: Engine, notify: Notify 
     if more:
         generator.context = replace(generator.context, processors=[*generator.context.processors, *more])
     return generator
+
+
+def with_prompt(context: GenerationContext, text: str, ids: Sequence[int]) -> GenerationContext:
+    """Return a context with a prompt: its text, and the token ids that the model reads.
+
+    The contexts of all prompts share the automaton that finds the stop strings.
+    """
+    changed = replace(context, prompt=text, prompt_ids=np.array(ids, dtype=np.int32))
+    vars(changed)["stop_matcher"] = context.stop_matcher  # a cached property, whose value `replace` does not copy
+    return changed
 
 
 def _openai_processors(request: CompletionRequest, vocab_size: int) -> list[LogitsProcessor]:
@@ -200,23 +260,23 @@ def make_ticket(
     """
     request = prepared.request
     context = make_generator(prepared, prepared.model.engine, notify).context
-    streams = [_prompt_stream(prepared, context, prompt) for prompt in prepared.prompts]
+    streams = [_prompt_stream(prepared, context, index) for index in range(len(prepared.prompts))]
     ticket = Ticket(streams, wake, is_streamed=request.stream)
     return ticket, [stream.texts for stream in streams]
 
 
-def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, prompt: Prompt) -> PromptStream:
+def _prompt_stream(prepared: PreparedCompletion, context: GenerationContext, index: int) -> PromptStream:
     """Return the stream of a prompt with the texts that continue it."""
-    request, config = prepared.request, prepared.config
-    context = replace(context, prompt=prompt.text, prompt_ids=np.array(prompt.read_ids, dtype=np.int32))
+    request, config, prompt = prepared.request, prepared.config, prepared.prompts[index]
+    context = with_prompt(context, prompt.text, prompt.read_ids)
     max_tokens = None if config.regex or prepared.model.checkpoint.tokenizer.is_char_level else request.max_tokens
-    num_top = 0 if request.best_of > request.n else None
-    num_top = request.logprobs if request.logprobs is not None else num_top
-    numbers = range(request.best_of if request.max_tokens else 0)
+    is_ranked = request.best_of > request.n
+    has_log_probs = is_ranked or request.logprobs is not None
+    numbers = prepared.text_numbers(index) if request.max_tokens else range(0)
     texts: list[WrittenText] = [
         WrittenChars(context, config.seed, number)
-        if WrittenChars.can_be(context, num_top)
-        else WrittenText(context, config.seed, number, max_tokens, num_top)
+        if WrittenChars.can_be(context, has_log_probs)
+        else WrittenText(context, config.seed, number, max_tokens, request.logprobs, is_ranked)
         for number in numbers
     ]
     echoes = request.echo and request.logprobs is not None

@@ -272,8 +272,6 @@ def _check_combination(request: CompletionRequest, has_stream_options: bool) -> 
         raise ApiError(400, "stream_options is only allowed with stream", "stream_options")
     if request.num_texts > MAX_TEXTS:
         raise ApiError(400, f"{request.num_texts:,} texts are asked for, but at most {MAX_TEXTS:,} are allowed", "n")
-    if len(request.prompts) * sum(map(len, request.stop)) > 100 * MAX_STOP_CHARS:
-        raise ApiError(400, "stop is too long for so large a number of prompts", "stop")
     if request.has_competing_texts:
         for name, is_given in (
             ("logprobs", request.logprobs is not None),

@@ -103,6 +103,7 @@ class Guard:
             return
         scope, authority = split_absolute_target(scope)
         started, response = time.perf_counter(), _ObservedSend(send)
+        status = 499  # of a request without a response: the client has closed the connection
         self._metrics.num_open += 1
         try:
             try:
@@ -113,11 +114,14 @@ class Guard:
                 await error_response(error)(scope, receive, response)
             else:
                 await self._app(scope, receive, response)
+        except Exception:  # a defect, to which the middleware around this one responds
+            status = 500
+            raise
         finally:
             self._metrics.num_open -= 1
             path = scope["path"]
             route = path if path in self._routes else "/v1/models/{id}" if path.startswith("/v1/models/") else "other"
-            self._metrics.observe_request(route, response.status, time.perf_counter() - started)
+            self._metrics.observe_request(route, response.status or status, time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
         headers = Headers(scope=scope)
@@ -133,7 +137,7 @@ class _ObservedSend:
 
     def __init__(self, send: Send) -> None:
         self._send = send
-        self.status = 499  #: HTTP status of the response; 499 if the client disconnected before the response started
+        self.status: int | None = None  #: HTTP status of the response; None before it starts
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
