@@ -174,7 +174,9 @@ class ServedTokenizer:
         decoder, text = StreamingDecoder(self._tokenizer), ""
         for token_id in ids:
             text += self._piece(decoder, token_id)
-        return self._make_prompt(text, ids or [self.begin_id], is_open=bool(decoder.finish()))
+        rest = decoder.finish()
+        is_open = len(rest) == 1  # one U+FFFD; more of them stand for bytes that begin no character (the decoder waits)
+        return self._make_prompt(text if is_open else text + rest, ids or [self.begin_id], is_open)
 
     def _make_prompt(self, text: str, ids: Sequence[int], is_open: bool = False) -> Prompt:
         if len(ids) > MAX_PROMPT_TOKENS:

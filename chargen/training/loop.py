@@ -321,7 +321,7 @@ def build_loop(
     history: list[dict[str, float]] = []
     if saved:
         saver.restore(saved)  # first: it says so if the text is another one
-        trainer.share_state(saved.tensors, saved.trainer)
+        trainer.share_state(saved.for_device(saver.train.device).tensors, saved.trainer)
         budget.previous_s = saved.elapsed_s
         budget.first_step_s = saved.first_step_s
         history = list(saved.history)

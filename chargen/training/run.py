@@ -163,8 +163,8 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
-        saved = saved and saved.for_device(device)
-        loop = build_loop(batches, saver, budget, threads, saved, initial and initial.weights, plan.save_every_s, ranks)
+        weights = initial.weights if initial else None
+        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)
         yield _started(plan, data, loop, initial)
 
         # 4. Train.

@@ -261,7 +261,7 @@ def test_long_documents_are_divided_and_every_token_is_a_target_once(lengths, ba
     ids = np.array([i for length in lengths for i in [*range(1, length + 1), BOUNDARY_ID]], dtype=np.int32)
     numbers = np.where(ids == BOUNDARY_ID, 0, np.arange(1, len(ids) + 1)).astype(np.int32)  # a token id for each place
     stream = DocumentBatches(numbers, batch_size, seq_len, seed=1)
-    position, targets, before = Position(epoch), [], {row: None for row in range(stream.batch_size)}
+    position, targets, before = Position(epoch), [], dict.fromkeys(range(stream.batch_size))
     while position.epoch == epoch:
         batch = stream.get_batch(position)
         for row in range(stream.batch_size):
