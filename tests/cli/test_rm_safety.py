@@ -61,7 +61,7 @@ def test_files_of_file_managers_are_removed_with_a_run(root: Path) -> None:
     for folder in ("full", "letters", "letters/english"):
         for name in FILE_MANAGER_FILES:
             (root / folder / name).write_bytes(b"")
-    assert remove(root, "full", "letters") == (4 + 3) + (3 + 3 + 3)
+    assert remove(root, "full", "letters") == (5 + 3) + (3 + 3 + 3)
     assert everything(root) == ["mine", "mine/notes.txt", "stopped", f"stopped/{METRICS_FILE}"]
 
 
