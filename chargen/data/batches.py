@@ -190,10 +190,12 @@ class DocumentBatches(BatchSource):
         starts = np.concatenate([[0], ends[:-1] + 1])
         lengths = ends + 1 - starts  # the boundary id is the last target
         self.seq_len = max(1, min(seq_len, int(np.quantile(lengths, LENGTH_QUANTILE, method="higher"))))
-        num_windows = int((-(-lengths // self.seq_len)).sum())
+        windows = -(-lengths // self.seq_len)
+        num_windows = int(windows.sum())
         self.batch_size = max(1, min(batch_size, max(len(ends), num_windows // MIN_ROW_WINDOWS)))
         row_windows = -(-num_windows // self.batch_size)
-        self._starts, self._lengths = _divide(starts, lengths, self.seq_len, max(MIN_ROW_WINDOWS, row_windows))
+        max_windows = _choose_piece_size(windows, self.batch_size)
+        self._starts, self._lengths = _divide(starts, lengths, self.seq_len, max_windows)
         self._windows = -(-self._lengths // self.seq_len)  # [pieces]: the number of windows of each
         self._is_small = self._windows * SMALL_SHARE <= row_windows
         large = np.sort(self._windows[~self._is_small])[::-1]
@@ -249,6 +251,24 @@ class DocumentBatches(BatchSource):
         slots = np.concatenate([[0], np.cumsum(windows[by_row])])
         row_starts = slots[np.searchsorted(rows[by_row], np.arange(self.batch_size + 1))]
         return EpochLayout(order[by_row], slots, row_starts)
+
+
+def _choose_piece_size(windows: NDArray[np.int64], num_rows: int) -> int:
+    """Return the maximum number of windows of a piece: the smallest one, to 1 %, with which the rows suffice.
+
+    A piece that is almost as long as a row leaves no room in it. So there are rows enough if each piece has one, and
+    the other documents fill the rest.
+
+    Args:
+        windows: Number of windows of each document, [documents].
+        num_rows: Number of rows.
+    """
+    size = max(MIN_ROW_WINDOWS, -(-int(windows.sum()) // num_rows))
+    long = windows[windows > size]
+    others = int(windows.sum() - long.sum())
+    while int((-(-long // size)).sum()) - (-others // size) > num_rows:
+        size += max(1, size // 100)
+    return size
 
 
 def _divide(
