@@ -28,7 +28,7 @@ JOB_FILE, SUMMARY_FILE = "_job.json", "_summary.json"
 PART_NAME = re.compile(r"part-(\d{6,})\.parquet")
 JOB_FORMAT = 1
 NEW_FOLDER = "Give another folder with --out, or remove this one."
-MAX_PATH_CHARS = 40_000  #: a path has up to 4,096 characters, and each may become up to three escapes of 3 characters
+MAX_PATH_CHARS = 40_000  #: a path has up to 4,096 bytes on Linux, and each may become an escape of 3 characters
 
 FILE_SPEC = Record(
     {

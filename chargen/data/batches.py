@@ -29,6 +29,7 @@ packed first, the longest first, each into the row with the fewest windows so fa
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import lru_cache
@@ -151,6 +152,9 @@ NO_TARGET = -100  #: target id that the cross-entropy ignores
 LENGTH_QUANTILE = 0.95  #: windows are shortened to the length below which this share of the documents is
 MIN_ROW_WINDOWS = 32  #: windows that a row has at least if documents are divided; shorter documents are never divided
 SMALL_SHARE = 64  #: documents with at most this fraction of a row's windows, 1/64, fill up the rows
+MAX_PIECE_SHARE = 1.1  #: of the windows of a mean row, the largest size of pieces that is tried
+NUM_PIECE_SIZES, PIECE_SIZE_FACTOR = 60, 0.96  #: of the sizes that are tried: the last one is a tenth of a row
+MIN_PIECE_GAIN = 0.02  #: relative
 
 
 @dataclass(frozen=True)
@@ -254,21 +258,28 @@ class DocumentBatches(BatchSource):
 
 
 def _choose_piece_size(windows: NDArray[np.int64], num_rows: int) -> int:
-    """Return the maximum number of windows of a piece: the smallest one, to 1 %, with which the rows suffice.
+    """Return the maximum number of windows of a piece: with it, the longest row is nearly as short as it can be.
 
-    A piece that is almost as long as a row leaves no room in it. So there are rows enough if each piece has one, and
-    the other documents fill the rest.
+    Pieces that are a little shorter than a row do not fill it, and a second one does not fit. So shorter and shorter
+    pieces are tried, as long as they lower the longest row by 2 % or more.
 
     Args:
         windows: Number of windows of each document, [documents].
         num_rows: Number of rows.
     """
-    size = max(MIN_ROW_WINDOWS, -(-int(windows.sum()) // num_rows))
-    long = windows[windows > size]
-    others = int(windows.sum() - long.sum())
-    while int((-(-long // size)).sum()) - (-others // size) > num_rows:
-        size += max(1, size // 100)
-    return size
+    row_windows = -(-int(windows.sum()) // num_rows)
+    long = windows[windows * SMALL_SHARE > row_windows]
+    best_size, lowest = 0, math.inf
+    for attempt in range(NUM_PIECE_SIZES):
+        size = max(MIN_ROW_WINDOWS, round(MAX_PIECE_SHARE * row_windows * PIECE_SIZE_FACTOR**attempt))
+        _, pieces = _divide(np.zeros_like(long), long, 1, size)
+        large = np.sort(pieces[pieces * SMALL_SHARE > row_windows])[::-1]
+        longest = np.bincount(_pack(large, num_rows), large, num_rows).max()
+        if longest < (1.0 - MIN_PIECE_GAIN) * lowest:
+            best_size, lowest = size, longest
+        if longest <= (1.0 + MIN_PIECE_GAIN) * row_windows or size == MIN_ROW_WINDOWS:
+            break
+    return best_size
 
 
 def _divide(

@@ -97,6 +97,8 @@ class Generator:
         else:
             prompt, prompt_ids = prefix_cache.get_read_text(tokenizer), prefix_cache.ids
         self.context = GenerationContext(tokenizer, config, processors, regex, prompt, prompt_ids, document_separator)
+        if self.context.open_ids and (regex or copy_filter):
+            raise ConfigError("the prefix cache ends inside of a character", "Leave out regex and max_copy.")
         self.engine = engine
         self._prefix_cache = prefix_cache
 

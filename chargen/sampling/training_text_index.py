@@ -14,6 +14,7 @@ a text, one for each W that was asked for, the newest MAX_INDEXES are kept.
 from __future__ import annotations
 
 import codecs
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -212,7 +213,7 @@ def write_index(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) -
 
 
 def _delete_old_indexes(newest: Path) -> None:
-    """Delete the oldest indexes of a text, so that MAX_INDEXES are left with the newest one."""
+    """Delete the indexes of a text that were not used for longest; MAX_INDEXES are left with the newest one."""
     text_key = newest.name.partition("-")[0]
     times_ns: dict[Path, int] = {}
     for path in newest.parent.glob(f"{text_key}-*{token_store.INDEX_SUFFIX}"):
@@ -229,6 +230,8 @@ def open_index(path: Path, key: str, note: Callable[[str], object]) -> Hashes | 
     store = token_store.load_cached_store(path, key, 1 << 64, note)
     if store is None or store.ids.dtype != np.uint64:
         return None
+    with suppress(OSError):  # the folder may be read-only
+        os.utime(path)  # the indexes that were used last are kept
     return np.asarray(store.ids)
 
 

@@ -175,7 +175,7 @@ class StreamingDecoder:
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
-        """Return the rest of the text: "", or one U+FFFD for a character that was never completed."""
+        """Return the rest of the text: "", one U+FFFD for a character that is incomplete, or more for other bytes."""
         return self._utf8.decode(b"", final=True)
 
 

@@ -110,7 +110,7 @@ class TrainingLoop:
                 self._evaluate()
             self._save_state()  # if the process is killed from now on, the run can be resumed
         # If loading torch has used up the whole budget, one step is made, so that there is a model.
-        is_done = budget.progress(trainer.step) >= 1.0 and trainer.step > 0 and bool(self.saver.best_weights)
+        is_done = budget.progress(trainer.step) >= 1.0 and bool(self.history) and bool(self.saver.best_weights)
         self.has_stopped_early = not is_done and self._is_patience_used_up()
         while not (is_done or self.has_stopped_early or self.is_interrupted):
             validations_before = self._num_validations_due()

@@ -138,6 +138,9 @@ def test_a_stopped_process_exits_with_the_status_of_its_signal(
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.01)
     process.send_signal(getattr(signal, name))
-    assert process.wait(60) == status
+    try:
+        assert process.wait(60) == status
+    finally:
+        process.kill()
     assert find_run("two").state_path.exists()
     assert load_classifier(["two"]).labels == ("digits", "letters")

@@ -152,13 +152,15 @@ def test_the_official_client_does_not_repeat_a_request_that_took_too_long(folder
     import httpx
 
     server = Server(folder, "verse", "--timeout", "1s", "--max-tokens", "1000000")
-    with (
-        openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client,  # which repeats a request twice
-        pytest.raises(openai.APIStatusError) as raised,
-    ):
-        client.completions.create(model="verse", prompt="a", max_tokens=1_000_000)
-    text = httpx.get(f"{server.url}/metrics").text
-    server.stop()
+    try:
+        with (
+            openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client,  # which repeats a request twice
+            pytest.raises(openai.APIStatusError) as raised,
+        ):
+            client.completions.create(model="verse", prompt="a", max_tokens=1_000_000)
+        text = httpx.get(f"{server.url}/metrics").text
+    finally:
+        server.stop()
     assert raised.value.status_code == 408
     assert 'chargen_requests_total{route="/v1/completions",status="408"} 1' in text
 

@@ -262,6 +262,13 @@ def test_the_initial_model_is_kept_if_training_does_not_improve_it(verse: str) -
     assert (again.steps, again.best_step) == (3, 0)  # the run is done, although its best model made no step
 
 
+def test_a_run_from_an_initial_model_that_was_stopped_before_its_first_validation_can_end(verse: str) -> None:
+    run_plan(plan(verse, length={"steps": 5}))
+    _, stopped = run_plan(plan(verse, init_from="run", length={"steps": 90}, model={}, stop_after=7))
+    _, resumed = run_plan(plan(verse, resume=stopped.run, length={"steps": 7}, model={}, train={}))
+    assert resumed.steps == 8  # one step, which a validation follows
+
+
 @pytest.mark.slow
 def test_the_learning_rate_of_an_initial_model_rises_with_the_excess_loss_of_the_new_text(verse: str) -> None:
     text = "the quick brown fox, and then the lazy dog. " * 400

@@ -78,7 +78,7 @@ class Ticket:
     first_token_s: float | None = None  #: time from the start to the first token
     num_open: int = 0  #: prompts and texts that are not finished
     last_wake: float = 0.0
-    passed_from: int | None = None  #: step of the worker from which smaller prompts have passed the next one
+    passed_from: int | None = None  #: step of the worker from which smaller prompts have passed one of the request
 
     def __post_init__(self) -> None:
         self.pending = deque(self.prompts)
@@ -221,7 +221,7 @@ class BatchWorker:
                     if len(too_large) == 1 and self._is_due(ticket):
                         break
                     continue
-                prompt, ticket.passed_from = ticket.pending.popleft(), None
+                prompt = ticket.pending.popleft()
                 if ticket.pending:
                     self._waiting.append(ticket)
                 if prompt.num_read_ids:
@@ -237,7 +237,7 @@ class BatchWorker:
             self._rows = [*self._rows, *joining]
 
     def _is_due(self, ticket: Ticket) -> bool:
-        """Return whether smaller prompts have passed the next one of a request for so long that it is its turn."""
+        """Return whether smaller prompts have passed those of a request for so long that it is its turn."""
         if ticket.passed_from is None:
             ticket.passed_from = self.num_steps
         return self.num_steps - ticket.passed_from >= MAX_PASSED_STEPS

@@ -60,6 +60,7 @@ class Recipe:
 #: what a linear map leaves of a noisy series is mostly chance, which a network must not learn
 NOISY = Recipe(hidden_size=64, dropout=0.4, learning_rate=2e-3, max_epochs=8.0)
 REGULAR = Recipe(hidden_size=128, dropout=0.0, learning_rate=3e-3, max_epochs=200.0)
+MAX_INTERPOLATED = 0.1  #: share of rows with a value on a straight line above which a note names `--fill previous`
 FEW_WINDOWS = 50  #: below this number of windows, a note says that the figures are uncertain
 
 
@@ -131,7 +132,7 @@ def train_forecaster(
         forecaster, comparison = setup.finish(whole)
         save_forecaster(writer.run.folder / FORECASTER_FILE, forecaster)
         writer.commit()
-    notes += _notes(comparison, whole)
+    notes += _notes(comparison, whole, plan.series)
     fit = setup.fit
     yield TrainedForecaster(
         writer.run.folder.absolute(), forecaster, comparison, fit.step, fit.interrupted, tuple(notes)
@@ -279,7 +280,7 @@ def _train_config(plan: ForecasterPlan, recipe: Recipe, saved: SupervisedState |
     )
 
 
-def _notes(comparison: Comparison, split: Split) -> list[str]:
+def _notes(comparison: Comparison, split: Split, series: Series) -> list[str]:
     """Return what a user should know about the figures."""
     notes = []
     for each in comparison.better_baselines()[:1]:
@@ -287,4 +288,10 @@ def _notes(comparison: Comparison, split: Split) -> list[str]:
     for part, purpose in ((split.choice, "calibrate the interval"), (split.held_out, "measure the forecasts")):
         if len(part) < FEW_WINDOWS:
             notes.append(f"only {format_count(len(part), 'window')} {purpose}, so the figures are uncertain")
+    interpolated = float(series.is_interpolated.mean())
+    if interpolated > MAX_INTERPOLATED:
+        notes.append(
+            f"{interpolated:.0%} of the rows have a value on a straight line, and no window ends in one of them; "
+            "--fill previous uses these windows, too"
+        )
     return notes

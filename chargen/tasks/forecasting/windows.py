@@ -114,11 +114,12 @@ def split_windows(
     training, choice, held_out = (part[~is_late[part + history - 1]] for part in (training, choice, held_out))
     if not (len(training) and len(choice) and len(held_out)):
         longer = "a longer series with fewer gaps" if (is_filled | is_late).any() else "a longer series"
+        previous = " --fill previous also uses windows that end in a filled row." if is_late.any() else ""
         raise CorpusError(
             f"the series is too short: {format_count(num_rows, 'row')} in {format_count(len(bounds), 'group')} have "
             f"{len(training):,}, {len(choice):,} and {len(held_out):,} windows of {history:,} + {horizon:,} steps to "
             "train, to choose and to measure, but each part needs one",
-            f"Give {longer}, or a shorter --history or --horizon.",
+            f"Give {longer}, or a shorter --history or --horizon.{previous}",
         )
     return Split(training, choice, held_out, training_rows)
 

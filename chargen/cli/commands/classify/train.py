@@ -69,7 +69,8 @@ def train_classifier_on(args: ClassifyArguments, started: float | None = None) -
 def _defer_stop(steps: Iterator[Step], stop: StopRequest) -> Iterator[Step]:
     """Yield the steps of a training. From the first one on, a signal asks it to end, and it keeps what it has.
 
-    Before that, a signal ends the command at once, because there is nothing to keep.
+    Before that, a signal ends the command at once, because there is nothing to keep. A generative training keeps
+    nothing until all labels have a model.
     """
     from chargen.tasks.classification.classifier import TrainedClassifier
 
