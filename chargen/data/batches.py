@@ -21,10 +21,10 @@ its gradient is mostly noise, and no tokens are left over.
 A document starts at the start of a window, from the initial state and the boundary id, and ends with the boundary id.
 The rest of its last window is padding. Rows that end early are filled up with empty windows.
 
-All rows should have nearly the same number of windows: in the windows that only some rows have, a step learns from
-fewer tokens and takes as long. So a document that is longer than a row is divided into pieces, which are read like
-documents: each from the initial state, but a later piece after the token id before it. Long documents and pieces are
-packed first, the longest first, each into the row with the fewest windows so far; the short ones then fill up the rows.
+All rows should have nearly the same number of windows: where only some rows have a window, a step takes as long but
+learns from fewer tokens. So long documents are divided into pieces. A piece is read like a document, from the initial
+state, but the first input of a later piece is the token id before it. Long documents and pieces are assigned first, the
+longest first, each to the row with the fewest windows so far. Then the small documents fill up the rows.
 """
 
 from __future__ import annotations
@@ -150,11 +150,12 @@ class TextBatches(BatchSource):
 
 NO_TARGET = -100  #: target id that the cross-entropy ignores
 LENGTH_QUANTILE = 0.95  #: windows are shortened to the length below which this share of the documents is
-MIN_ROW_WINDOWS = 32  #: windows that a row has at least if documents are divided; shorter documents are never divided
-SMALL_SHARE = 64  #: documents with at most this fraction of a row's windows, 1/64, fill up the rows
-MAX_PIECE_SHARE = 1.1  #: of the windows of a mean row, the largest size of pieces that is tried
-NUM_PIECE_SIZES, PIECE_SIZE_FACTOR = 60, 0.96  #: of the sizes that are tried: the last one is a tenth of a row
-MIN_PIECE_GAIN = 0.02  #: relative
+MIN_ROW_WINDOWS = 32  #: minimum length of a row in windows if documents are divided; shorter documents are not divided
+SMALL_SHARE = 64  #: a document with at most 1/64 of the windows of a mean row is small; small ones fill up the rows
+MAX_PIECE_SHARE = 1.1  #: size of the longest pieces that are tried, as a multiple of the mean row length in windows
+NUM_PIECE_SIZES = 60  #: number of piece sizes that are tried
+PIECE_SIZE_FACTOR = 0.96  #: ratio of a piece size to the one tried before it; the last size is a tenth of the mean row
+MIN_PIECE_GAIN = 0.02  #: share by which shorter pieces must shorten the longest row, so that they are used instead
 
 
 @dataclass(frozen=True)
@@ -258,10 +259,10 @@ class DocumentBatches(BatchSource):
 
 
 def _choose_piece_size(windows: NDArray[np.int64], num_rows: int) -> int:
-    """Return the maximum number of windows of a piece: with it, the longest row is nearly as short as it can be.
+    """Return the maximum number of windows of a piece, chosen so that the longest row is short.
 
-    Pieces that are a little shorter than a row do not fill it, and a second one does not fit. So shorter and shorter
-    pieces are tried, as long as they lower the longest row by 2 % or more.
+    A piece that is a little shorter than a row leaves a gap that no second piece fits into. So shorter and shorter
+    pieces are tried. They are used if they make the longest row shorter by MIN_PIECE_GAIN.
 
     Args:
         windows: Number of windows of each document, [documents].
@@ -306,9 +307,9 @@ def _divide(
 
 
 def _pack(windows: NDArray[np.int64], num_rows: int) -> NDArray[np.int32]:
-    """Return the row of each piece: of the rows with the fewest windows so far the first.
+    """Assign each piece to the row with the fewest windows so far, and return its row, [pieces].
 
-    With the longest piece first this is the LPT rule (Graham 1969): the longest row has at most 4/3 of the minimum.
+    With the longest piece first, this is the LPT rule (Graham 1969): the longest row is at most 4/3 of the optimum.
 
     Args:
         windows: Number of windows of each piece, the longest first, [pieces].

@@ -39,7 +39,7 @@ NUM_THREADS_VARIABLES = ("OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS", "OMP_NUM_TH
 class _State:
     """The number of threads belongs to the process, and several threads of Python may change it."""
 
-    lock = Lock()  # of all that follows, and of changes of the number
+    lock = Lock()  # held while one of the following values, or the number of threads, is changed
     is_deferred = False  # whether NumPy was imported with one thread, and the others have not been started
     num_serial_calls = 0  # calls of `on_one_thread` that are running
     num_threads = 1  # number of threads that the last of these calls restores

@@ -65,7 +65,8 @@ def make_generator(
     )
     if not checkpoint.data.is_backward:
         return generator
-    return BackwardGenerator(generator, checkpoint.reorder(generator.context.prompt))  # of a prefix cache, its text
+    prompt = generator.context.prompt  # with a prefix cache, this is the text of the cache
+    return BackwardGenerator(generator, checkpoint.reorder(prompt))
 
 
 class BackwardGenerator:

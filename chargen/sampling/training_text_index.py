@@ -213,7 +213,7 @@ def write_index(path: Path, parts: Iterator[Hashes], about: Mapping[str, Any]) -
 
 
 def _delete_old_indexes(newest: Path) -> None:
-    """Delete the indexes of a text that were not used for longest; MAX_INDEXES are left with the newest one."""
+    """Delete the least recently used indexes of a text, so that MAX_INDEXES are left, with the newest one."""
     text_key = newest.name.partition("-")[0]
     times_ns: dict[Path, int] = {}
     for path in newest.parent.glob(f"{text_key}-*{token_store.INDEX_SUFFIX}"):

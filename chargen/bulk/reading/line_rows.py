@@ -288,7 +288,7 @@ class LineRows:
     def _add_kinds(self, kinds: dict[str, str], chunk: bytes) -> int:
         """Add the kinds of the fields in a chunk, and return how many records it has.
 
-        The values of a record that is no row count as null: they are not written, so no column needs to fit them.
+        The values of a record that cannot be a row count as null: they are not written, so no column needs to fit them.
         """
         num_records = 0
         for line in _decode_lines(chunk):

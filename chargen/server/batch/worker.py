@@ -78,7 +78,7 @@ class Ticket:
     first_token_s: float | None = None  #: time from the start to the first token
     num_open: int = 0  #: prompts and texts that are not finished
     last_wake: float = 0.0
-    passed_from: int | None = None  #: step of the worker from which smaller prompts have passed one of the request
+    passed_from: int | None = None  #: step of the worker at which a smaller prompt first passed one of this request
 
     def __post_init__(self) -> None:
         self.pending = deque(self.prompts)

@@ -125,7 +125,7 @@ def prepare(request: CompletionRequest, model: ServedModel) -> PreparedCompletio
         tokenizer.prompt_of_text(prompt) if isinstance(prompt, str) else tokenizer.prompt_of_ids(prompt)
         for prompt in request.prompts
     )
-    for name in ("regex", "max_copy"):  # they know the characters of a text, and not the bytes
+    for name in ("regex", "max_copy"):  # these work with characters, not with bytes
         if request.settings.get(name) and any(prompt.is_open for prompt in prompts):
             raise ApiError(
                 400, f"{name} needs a prompt of whole characters; add the ids that complete the last one", "prompt"
