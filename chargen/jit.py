@@ -19,6 +19,7 @@ import sys
 import zlib
 from contextlib import suppress
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,6 @@ from numba import (  # noqa: E402
     float64,
     get_num_threads,
     int64,
-    njit,
     prange,
     set_num_threads,
     typeof,
@@ -126,7 +126,49 @@ from numba import (  # noqa: E402
 )
 from numba.core import cgutils  # noqa: E402
 from numba.core.errors import NumbaError  # noqa: E402
+from numba.core.runtime import nrt  # noqa: E402
 from numba.extending import intrinsic, overload  # noqa: E402
+
+_FunctionCache: Any = caching.FunctionCache  # type: ignore[attr-defined, unused-ignore]
+
+
+class _Cache(_FunctionCache):  # type: ignore[misc]
+    """numba's cache of a function, which loads compiled code without setting up the compiler.
+
+    numba sets it up first, which takes three times as long as all the rest. Code that is loaded needs nothing but the
+    counter of references; a function that is not in the cache sets up the compiler when it is compiled.
+    """
+
+    def load_overload(self, sig: Any, target_context: Any) -> Any:
+        nrt.rtsys.initialize(target_context)  # type: ignore[no-untyped-call, unused-ignore]
+        with self._guard_against_spurious_io_errors():
+            return self._load_overload(sig, target_context)
+        return None
+
+
+def njit(signature: Any = None, *, cache: bool = False, **options: Any) -> Any:
+    """Compile a function, or return a decorator that does, as numba.njit.
+
+    Args:
+        signature: The types of the arguments, for which the decorator compiles a function at once; None: it is compiled
+            at its first call with arguments of some types. Or the function, without options.
+        cache: Whether compiled code is kept on disk, and loaded as `_Cache` does.
+        options: Other options of numba.njit.
+    """
+    if isinstance(signature, FunctionType):
+        return numba.njit(signature)
+
+    def compile_function(function: FunctionType) -> Any:
+        compiled: Any = numba.njit(**options)(function)
+        if cache:
+            compiled._cache = _Cache(function)
+        if signature is not None:
+            compiled.compile(signature)
+            compiled.disable_compile()
+        return compiled
+
+    return compile_function
+
 
 OPENMP = "omp"  #: name of numba's threading layer
 _config: Any = numba.core.config

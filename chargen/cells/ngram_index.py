@@ -12,8 +12,7 @@ An n-gram without a row seems to have one with a probability of 8 / 2¹⁶.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -37,7 +36,8 @@ MAX_LOAD = 0.8  #: share of the rows that is given away at most: a full bucket l
 MIN_COUNT = 2  #: occurrences of an n-gram in the training text from which on it has a row
 MAX_COUNTED_IDS = 1 << 21  #: token ids of the training text whose n-grams are counted
 NUM_EXCERPTS = 32  #: excerpts of a longer text that are counted
-MAX_THREADS = 4  #: kinds of n-grams that are counted at the same time: each needs several arrays as long as the text
+
+TagsAndWords = tuple[NDArray[np.uint16], NDArray[np.uint8]]  #: the tags of the rows [R], the kinds of the token ids [V]
 
 
 class NgramIndex(NamedTuple):
@@ -98,7 +98,6 @@ def build_index(
     ids: NDArray[Any],
     words: NDArray[np.uint8],
     owned: NDArray[np.uint16] | None = None,
-    num_threads: int = 1,
 ) -> NDArray[np.uint16]:
     """Return the tags of the rows of an n-gram table, uint16 [R].
 
@@ -108,14 +107,11 @@ def build_index(
         words: Kind of each token id, uint8 [V].
         owned: Tags of rows that are owned already, uint16 [R]: the n-grams of the text get free rows only. None: all
             rows are free.
-        num_threads: How many kinds of n-grams are counted at the same time, at most MAX_THREADS; the index does not
-            depend on it.
     """
-    from concurrent.futures import ThreadPoolExecutor  # only here: generating a text does not need it
-
-    excerpts = _cut_excerpts(ids)
-    with ThreadPoolExecutor(min(num_threads, MAX_THREADS)) as pool:
-        counted = list(pool.map(partial(_count_kind, config, excerpts, words), range(config.num_ngrams)))
+    excerpts = [_hash_kinds(config, excerpt, words) for excerpt in _cut_excerpts(ids)]
+    num_rows = config.ngram_rows
+    by_kind = zip(*excerpts, strict=True)
+    counted = [_count_keys(np.concatenate([_find_keys(part, num_rows) for part in hashes])) for hashes in by_kind]
     keys, counts = zip(*counted, strict=True)
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
     key, count = np.concatenate(keys), np.concatenate(counts)
@@ -128,8 +124,8 @@ def move_rows(
     config: ModelConfig,
     ids: NDArray[Any],
     old_ids: NDArray[np.int64],
-    index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
-    old_index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
+    index: TagsAndWords | None,
+    old_index: TagsAndWords | None,
     table: NDArray[np.float32],
 ) -> NDArray[np.float32]:
     """Return an n-gram table for a vocabulary in which token ids have other numbers, [R, D].
@@ -146,42 +142,50 @@ def move_rows(
     """
     moved = np.zeros_like(table)
     for excerpt in _cut_excerpts(ids):
-        for kind in range(config.num_ngrams):
-            rows, has_row = _find_rows_of_kind(config, excerpt, index, kind)
-            old_rows, had_row = _find_rows_of_kind(config, old_ids[excerpt], old_index, kind)
+        new, old = _find_rows(config, excerpt, index), _find_rows(config, old_ids[excerpt], old_index)
+        for (rows, has_row), (old_rows, had_row) in zip(new, old, strict=True):
             is_kept = has_row & had_row
             moved[rows[is_kept]] = table[old_rows[is_kept]]
     return moved
 
 
-def _count_kind(
-    config: ModelConfig, excerpts: Sequence[NDArray[np.int64]], words: NDArray[np.uint8], kind: int
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _count_keys(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the n-grams of a kind that occur at least MIN_COUNT times, and how often each of them occurs.
 
     An n-gram is its bucket and its tag as one number.
+
+    Args:
+        keys: The n-gram at each position of the text, [N]; the function sorts them.
     """
-    hashed = np.concatenate([_hash_kind(config, excerpt, words, kind) for excerpt in excerpts])
-    ordered = np.sort(_join_keys(*find_bucket(hashed, config.ngram_rows)))
-    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
-    counts = np.diff(np.append(starts, len(ordered)))
+    keys.sort()
+    starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+    counts = np.diff(np.append(starts, len(keys)))
     is_frequent = counts >= MIN_COUNT
-    return ordered[starts[is_frequent]], counts[is_frequent]
+    return keys[starts[is_frequent]], counts[is_frequent]
 
 
-def _find_rows_of_kind(
-    config: ModelConfig,
-    ids: NDArray[np.int64],
-    index: tuple[NDArray[np.uint16], NDArray[np.uint8]] | None,
-    kind: int,
-) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return (the rows of the n-grams of a kind that end at each position of a text [N], which of them have one)."""
-    if index is None:
-        hashes = _hash_kind(config, ids, np.zeros(0, dtype=np.uint8), kind)
+def _find_rows(
+    config: ModelConfig, ids: NDArray[np.int64], index: TagsAndWords | None
+) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
+    """Yield (the rows of the n-grams that end at each position of a text [N], which have one), for each kind."""
+    if index is not None:
+        tags, words = index
+        for hashes in _hash_kinds(config, ids, words):
+            yield _match_tags(np, hashes, tags.reshape(-1, BUCKET_ROWS))
+        return
+    for kind, hashes in enumerate(_hash_kinds(config, ids, np.zeros(0, dtype=np.uint8))):
         rows = hashes >> get_hash_shift(config.ngram_rows) & (config.ngram_rows - 1)
-        return rows + kind * config.ngram_rows, np.ones(len(ids), dtype=np.bool_)
-    tags, words = index
-    return _match_tags(np, _hash_kind(config, ids, words, kind), tags.reshape(-1, BUCKET_ROWS))
+        yield rows + kind * config.ngram_rows, np.ones(len(ids), dtype=np.bool_)
+
+
+def _find_keys(hashes: NDArray[np.int64], num_rows: int) -> NDArray[Any]:
+    """Return `_join_keys(*find_bucket(hashes, num_rows))`, with fewer operations: the two are adjacent bits."""
+    num_buckets = num_rows // BUCKET_ROWS
+    keys: NDArray[Any] = hashes >> (get_hash_shift(num_buckets) - TAG_BITS)
+    mask = (num_buckets << TAG_BITS) - 1
+    keys = keys.astype(np.uint32) & np.uint32(mask) if mask < 1 << 32 else keys & mask
+    keys += (keys & ((1 << TAG_BITS) - 1)) == 0  # a tag is not 0
+    return keys
 
 
 def _join_keys(buckets: NDArray[np.int64], tags: NDArray[np.int64]) -> NDArray[Any]:
@@ -222,8 +226,8 @@ def _cut_excerpts(ids: NDArray[Any]) -> list[NDArray[np.int64]]:
     return [np.asarray(ids[start : start + size], dtype=np.int64) for start in starts.tolist()]
 
 
-def _hash_kind(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.uint8], kind: int) -> NDArray[np.int64]:
-    """Return the hashes of the n-grams of a kind that end at each position of a text, [N].
+def _hash_kinds(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.uint8]) -> Iterator[NDArray[np.int64]]:
+    """Yield the hashes of the n-grams that end at each position of a text, [N], for each of the K kinds.
 
     They are those of `hash_all`, in an order of operations that is fast for long texts. As in training, each document
     starts at its boundary with a history of zeros.
@@ -232,29 +236,28 @@ def _hash_kind(config: ModelConfig, ids: NDArray[np.int64], words: NDArray[np.ui
         config: The settings of a network.
         ids: Token ids, [N].
         words: Kind of each token id, uint8 [V]; not used without n-grams that start with a word.
-        kind: A number from 0 to K − 1: first the n-grams of fixed lengths, then those that start with a word.
     """
     positions = np.arange(len(ids))
     is_boundary = ids == BOUNDARY_ID
     firsts = np.maximum.accumulate(np.where(is_boundary, positions, 0)) if is_boundary.any() else None
-    multipliers, _ = make_hash_parameters(config.ngrams, config.ngram_rows)
-    if kind >= len(multipliers):
-        return _hash_from_word(ids, words, config.ngram_words, kind - len(multipliers), firsts)
-    hashes: NDArray[np.int64] = ids * multipliers[kind, 0]
-    for lag in range(1, kind + 2):
-        earlier = ids[:-lag] * multipliers[kind, lag]
-        hashes[lag:] += earlier if firsts is None else np.where(positions[:-lag] >= firsts[lag:], earlier, 0)
-    return hashes
+    for lags, multipliers in enumerate(make_hash_parameters(config.ngrams, config.ngram_rows)[0], start=1):
+        if firsts is None:
+            yield np.convolve(ids, multipliers[: lags + 1])[: len(ids)] if len(ids) else ids
+            continue
+        hashes = ids * multipliers[0]
+        for lag in range(1, lags + 1):
+            hashes[lag:] += np.where(positions[:-lag] >= firsts[lag:], ids[:-lag] * multipliers[lag], 0)
+        yield hashes
+    if config.ngram_words:
+        yield from _hash_from_words(ids, words, config.ngram_words, firsts)
 
 
-def _hash_from_word(
-    ids: NDArray[np.int64],
-    words: NDArray[np.uint8],
-    num_words: int,
-    word: int,
-    firsts: NDArray[np.int64] | None,
-) -> NDArray[np.int64]:
-    """Return the hashes of the n-grams that start with a word and end at each position of a text, [N].
+def _hash_from_words(
+    ids: NDArray[np.int64], words: NDArray[np.uint8], num_words: int, firsts: NDArray[np.int64] | None
+) -> Iterator[NDArray[np.int64]]:
+    """Yield the hashes of the n-grams that start with a word and end at each position of a text, [N].
+
+    The first ones start with the last word, the second ones with the word before, …
 
     With the sums P_t = Σ_{i ≤ t} v_i m^{−i}, the hash of the tokens from s to t is (P_t − P_{s−1}) m^t: an odd m has an
     inverse modulo 2⁶⁴.
@@ -263,7 +266,6 @@ def _hash_from_word(
         ids: Token ids, [N].
         words: Kind of each token id, [V].
         num_words: The number of such n-grams, W.
-        word: 0 for those that start with the last word, 1 for the word before, …
         firsts: Position of the first token of the document at each position, [N]; None for 0.
     """
     constants = make_word_hashing(num_words)
@@ -271,13 +273,26 @@ def _hash_from_word(
     earlier = np.concatenate([[NO_WORD], kinds[:-1]])
     is_start = (kinds == WORD_START) | ((kinds == WORD) & (earlier == NO_WORD))
     starts = np.flatnonzero(is_start)
-    powers, inverses = np.full(len(ids), constants.m), np.full(len(ids), pow(constants.m, -1, 1 << 64)).view(np.int64)
-    powers[:1] = inverses[:1] = 1
-    np.multiply.accumulate(powers, out=powers)
-    np.multiply.accumulate(inverses, out=inverses)
-    sums = np.concatenate([[0], np.add.accumulate((ids * constants.a + constants.b) * inverses)])  # [N + 1]
     num_starts = np.cumsum(is_start)  # number of words up to each position
-    first = np.concatenate([np.zeros(word + 1, dtype=np.int64), starts])[num_starts]
-    first = first if firsts is None else np.maximum(first, firsts)
-    hashes: NDArray[np.int64] = (sums[1:] - sums[first]) * powers * constants.final[word]
-    return hashes
+    powers = _find_powers(constants.m, len(ids))
+    sums = np.zeros(len(ids) + 1, dtype=np.int64)
+    terms = sums[1:]  # the operations change arrays in place: new ones would take as long as the operations
+    np.multiply(ids, constants.a, out=terms)
+    terms += constants.b
+    terms *= _find_powers(pow(constants.m, -1, 1 << 64), len(ids))
+    np.add.accumulate(terms, out=terms)
+    for word, final in enumerate(constants.final):
+        first = np.concatenate([np.zeros(word + 1, dtype=np.int64), starts])[num_starts]
+        if firsts is not None:
+            np.maximum(first, firsts, out=first)
+        hashes = terms - sums[first]
+        hashes *= powers
+        hashes *= final
+        yield hashes
+
+
+def _find_powers(base: int, num: int) -> NDArray[np.int64]:
+    """Return base⁰, base¹, … modulo 2⁶⁴, as signed numbers, [N]."""
+    powers = np.full(num, np.uint64(base & ((1 << 64) - 1)).astype(np.int64))
+    powers[:1] = 1
+    return np.multiply.accumulate(powers, out=powers)

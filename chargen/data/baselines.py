@@ -59,21 +59,21 @@ def ngram_log_probs(train: NDArray[Any], test: NDArray[Any], vocab_size: int, or
     """
     ids = np.concatenate([train, test]).astype(np.int64)
     N = len(train)
-    p = np.full(len(ids), 1.0 / vocab_size)
+    p = np.full(len(test), 1.0 / vocab_size)
     context = np.zeros(len(ids), dtype=np.int64)  # at each index, the number of the (k−1)-gram that precedes it
     for k in range(1, order + 1):
         grams, gram = _number(context * vocab_size + ids)
         context_of_gram = grams // vocab_size
+        num_contexts = context_of_gram[-1] + 1
         # Only the training text is counted. Its first k−1 token ids have no complete context.
         gram_count = np.bincount(gram[k - 1 : N], minlength=len(grams))
-        n = np.bincount(context[k - 1 : N], minlength=context_of_gram[-1] + 1)[context]
-        d = np.bincount(context_of_gram[gram_count > 0], minlength=context_of_gram[-1] + 1)[context]
-        seen = n > 0
-        p[seen] = ((gram_count[gram] + d * p) / np.maximum(n + d, 1))[seen]
+        n = np.bincount(context[k - 1 : N], minlength=num_contexts)[context[N:]]
+        d = np.bincount(context_of_gram[gram_count > 0], minlength=num_contexts)[context[N:]]
+        p = np.where(n > 0, (gram_count[gram[N:]] + d * p) / np.maximum(n + d, 1), p)
         # The context of order k + 1 is the k-gram that ends at the id before.
         context[1:] = gram[:-1] + 1
         context[0] = 0
-    return np.asarray(np.log(p[N:]))
+    return np.asarray(np.log(p))
 
 
 def _number(values: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -46,9 +46,10 @@ def compile_reader(batched: bool) -> Callable[..., None]:
     """
     shared = (int64[::1], uint8[::1], uint16[:, ::1], float32[:, ::1])
     if batched:
-        signature = (int64[::1], int64[:, ::1], *shared, float32[:, :])
-        return njit(signature, cache=True)(_read_batch)
-    return njit((int64, int64[::1], *shared, float32[::1]), cache=True)(_read_one)
+        reader: Callable[..., None] = njit((int64[::1], int64[:, ::1], *shared, float32[:, :]), cache=True)(_read_batch)
+    else:
+        reader = njit((int64, int64[::1], *shared, float32[::1]), cache=True)(_read_one)
+    return reader
 
 
 def _read_one(token_id: int, history: Any, constants: Any, kinds: Any, tags: Any, table: Any, out: Any) -> None:

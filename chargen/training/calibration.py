@@ -15,6 +15,7 @@ from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
 from chargen.networks.network import Network
+from chargen.networks.torch_runtime import single_thread
 from chargen.storage.stored_weights import Tensors
 from chargen.training.recipe import (
     FLOPS_PER_WEIGHT,
@@ -29,12 +30,13 @@ from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, read_alone
 
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 384, 64, 64  #: shape of the temporary network
+TINY_HIDDEN_SIZE = 16  #: hidden size of the network that loads compiled loops
 NGRAM_ROWS = 1 << 12  #: rows of its n-gram table
 MIN_SECONDS = 0.2  #: minimum total duration of the timed steps
 MIN_RUNS = 4  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
-WARM_UP_STEPS = 2  #: steps that are not timed; they compile loops and start threads
+WARM_UP_STEPS = 1  #: steps that are not timed; they load loops and start threads
 TRAINING_SHARE = 0.85  #: share of a run that steps take; the rest is the start, validation and files
 MAX_EXCESS_LOSS_IDS = 20_000  #: validation tokens on which the excess loss is measured
 
@@ -51,6 +53,19 @@ def measure_flops_per_s(cell: str, device: str, precision: str = FLOAT32) -> flo
     seconds, num_members, num_ids = time_steps(cell, device, precision)
     flops_per_id = FLOPS_PER_WEIGHT * (recurrent_weights(cell, 1, HIDDEN_SIZE) + VOCAB_SIZE * HIDDEN_SIZE)
     return TRAINING_SHARE * flops_per_id * num_members * num_ids / seconds
+
+
+def load_kernels(cell: str, device: str) -> None:
+    """Load the compiled loops of a cell on a CPU, by a step of a tiny network on one thread.
+
+    Args:
+        cell: Name of the recurrent cell of all layers, or a name for each layer.
+        device: "cpu", "cuda" or "mps".
+    """
+    if device == "cpu":
+        with single_thread():
+            trainer, _ = _make_trainer(cell, device, FLOAT32, 1, TINY_HIDDEN_SIZE)
+            trainer.train_step(0.5)
 
 
 def _time_steps(cell: str, device: str, precision: str) -> tuple[float, int, int]:
@@ -81,11 +96,13 @@ def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float,
     return statistics.median(durations[1:]), MAX_MEMBERS, num_ids
 
 
-def _make_trainer(cell: str, device: str, precision: str, num_members: int) -> tuple[Trainer, int]:
-    """Return a trainer of a temporary network on random token ids, and the token ids of a step."""
+def _make_trainer(
+    cell: str, device: str, precision: str, num_members: int, hidden_size: int = HIDDEN_SIZE
+) -> tuple[Trainer, int]:
+    """Return a trainer of a temporary network on random token ids, and how many token ids a step reads."""
     T, B = seq_len(0.0, device), batch_size(0.0, 0.0, device)
     model = ModelConfig(
-        VOCAB_SIZE, cell, hidden_size=HIDDEN_SIZE, embedding_dim=EMBEDDING_DIM, ensemble_size=num_members,
+        VOCAB_SIZE, cell, hidden_size=hidden_size, embedding_dim=EMBEDDING_DIM, ensemble_size=num_members,
         ngrams=LONG_NGRAMS, ngram_rows=NGRAM_ROWS, ngram_words=NGRAM_WORDS, ngram_index=True, ngram_dropout=0.3,
     )  # fmt: skip
     config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, precision=precision, device=device)

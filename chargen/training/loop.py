@@ -13,18 +13,18 @@ from contextlib import contextmanager
 
 import torch
 
-from chargen.cells.ngram_index import build_index
+from chargen.cells.ngram_index import TagsAndWords
 from chargen.cells.weights import mask_bias
 from chargen.data.batches import BatchSource
 from chargen.engines.torch_engine import TorchEngine
 from chargen.errors import STOPPED_EARLY, DivergenceError, RankLostError, StoppedError
 from chargen.networks.network import Network
-from chargen.networks.torch_runtime import ThreadTuner, keep_freed_memory
+from chargen.networks.torch_runtime import ThreadTuner
 from chargen.storage.stored_weights import Tensors
 from chargen.text.documents import NONE
-from chargen.tokenizers.words import word_kinds
 from chargen.training.budget import Budget, MovingRate
 from chargen.training.events import Evaluated, Progress
+from chargen.training.init_from import InitialModel
 from chargen.training.ranks.group import ALONE, Ranks
 from chargen.training.ranks.reading import DividedReader
 from chargen.training.saving import RunSaver
@@ -289,7 +289,8 @@ def build_loop(
     budget: Budget,
     threads: ThreadTuner,
     saved: TrainingState | None,
-    weights: Tensors | None,
+    initial: InitialModel | None,
+    ngrams: TagsAndWords | None,
     save_every_s: float,
     ranks: Ranks = ALONE,
 ) -> TrainingLoop:
@@ -301,22 +302,20 @@ def build_loop(
         budget: The clock of the run.
         threads: Chooses the number of CPU threads.
         saved: The training state of the run to resume, or None.
-        weights: The weights of an initial model, or None for random ones.
+        initial: The model that the run starts from, or None for random weights.
+        ngrams: The index of the n-grams of a new network, and the kinds of the token ids; or None.
         save_every_s: Maximum number of seconds between two saves of the training state.
         ranks: The processes of the run.
 
     Raises:
         ModelError: If the saved state belongs to another network or text.
     """
-    keep_freed_memory()
     generator = torch.Generator().manual_seed(saver.train.seed)
     network = Network(saver.model, generator).to(saver.train.device)
-    if weights:
-        network.import_weights(weights)
-    elif saver.model.ngram_index and not saved:
-        words = word_kinds(saver.data.tokenizer)
-        index = build_index(saver.model, saver.data.train.ids, words, num_threads=torch.get_num_threads())
-        network.set_ngram_index(index, words)
+    if initial:
+        network.import_weights(initial.weights)
+    elif ngrams:
+        network.set_ngram_index(*ngrams)
     trainer = Trainer(network, batches, saver.train, ranks=ranks)
     history: list[dict[str, float]] = []
     if saved:
@@ -328,7 +327,7 @@ def build_loop(
     _mask_impossible_ids(network, saver)
     if ranks.is_divided:
         trainer.share_weights(network.export_weights())
-    return TrainingLoop(trainer, saver, budget, threads, history, save_every_s, has_initial_model=weights is not None)
+    return TrainingLoop(trainer, saver, budget, threads, history, save_every_s, has_initial_model=initial is not None)
 
 
 @torch.no_grad()

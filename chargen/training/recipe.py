@@ -30,7 +30,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from chargen.cells import CELLS
+from chargen.cells.weights import get_cells
 from chargen.config import MAX_EPOCHS, ModelConfig, TrainConfig, list_cells
+from chargen.errors import ConfigError
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.regularization import (
     MAX_USEFUL_EPOCHS,
@@ -130,7 +132,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
     """Return the settings of a run. The choices of the user are never changed.
 
     Raises:
-        ConfigError: If a choice is out of range, or if there is no cell of a chosen name.
+        ConfigError: If a choice is out of range or has no effect, or if there is no cell of a chosen name.
     """
     cells = [CELLS.get(name) for name in list_cells(inputs.cell, inputs.num_layers)]
     hidden_size, num_members = network_size(inputs)
@@ -152,7 +154,7 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         "hidden_size": hidden_size,
         "embedding_dim": hidden_size if inputs.model.tie_weights else min(MAX_EMBEDDING_DIM, hidden_size),
         "ensemble_size": num_members,
-        **ngram_settings(inputs, epochs),
+        **ngram_settings(inputs.model, inputs.num_train_ids, inputs.has_words),
         "ngram_dropout": ngram_dropout(epochs, inputs.num_train_ids),
         "dropout": dropout_rate,
         "weight_dropout": dropout_rate if any(cell.recurrent_names for cell in cells) else 0.0,
@@ -169,7 +171,23 @@ def choose_settings(inputs: RecipeInputs) -> tuple[ModelConfig, TrainConfig]:
         **inputs.length.chosen(),
         **inputs.train.chosen(),
     }
-    return ModelConfig(**model), TrainConfig(**train)
+    network = ModelConfig(**model)
+    _check_dropout(inputs.model, network)
+    return network, TrainConfig(**train)
+
+
+def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
+    """Check that the network has what a dropout rate of the user would drop."""
+    if given.ngram_dropout and not chosen.ngrams:
+        raise ConfigError(
+            "--ngram-dropout (ngram_dropout) has no effect: the network has no n-gram features",
+            "Leave it out, or give --ngrams N.",
+        )
+    if given.weight_dropout and not any(cell.recurrent_names for cell in get_cells(chosen)):
+        raise ConfigError(
+            f"--weight-dropout (weight_dropout) has no effect: {chosen.cell} has no recurrent matrix",
+            "Leave it out, or use --dropout.",
+        )
 
 
 def network_size(inputs: RecipeInputs) -> tuple[int, int]:
@@ -320,17 +338,25 @@ def seq_len(epochs: float, device: str) -> int:
     return TrainConfig.seq_len if epochs < OVERFITTING_EPOCHS else LONG_SEQ_LEN
 
 
-def ngram_settings(inputs: RecipeInputs, epochs: float) -> dict[str, Any]:
-    """Return the settings of the n-grams that are not chosen; those that have no effect keep their defaults."""
-    chosen = inputs.model
-    length = ngram_order(inputs.num_train_ids) if chosen.ngrams is None else chosen.ngrams
+def ngram_settings(chosen: ModelChoices, num_train_ids: int, has_words: bool) -> dict[str, Any]:
+    """Return the settings of the n-grams, except for their dropout rate; those that have no effect keep their defaults.
+
+    They depend on the text alone, so that a run can index the n-grams before it knows its other settings.
+
+    Args:
+        chosen: Settings of the network that the user chose.
+        num_train_ids: Number of tokens of the training text.
+        has_words: Whether the corpus is text, not a series of numbers.
+    """
+    length = ngram_order(num_train_ids) if chosen.ngrams is None else chosen.ngrams
     has_index = chosen.ngram_index is not False and length > 0
-    return {
+    settings = {
         "ngrams": length,
-        "ngram_rows": ngram_rows(inputs.num_train_ids),
-        "ngram_words": NGRAM_WORDS if has_index and inputs.has_words else 0,
+        "ngram_rows": ngram_rows(num_train_ids),
+        "ngram_words": NGRAM_WORDS if has_index and has_words else 0,
         "ngram_index": has_index,
     }
+    return {**settings, **{name: value for name, value in chosen.chosen().items() if name in settings}}
 
 
 def ngram_order(num_train_ids: int) -> int:

@@ -25,7 +25,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from chargen.cells.weights import count_parameters, get_cells, table_rows
+from chargen.cells.ngram_index import TagsAndWords, build_index
+from chargen.cells.weights import count_parameters, table_rows
 from chargen.checkpoint import load_checkpoint
 from chargen.config import DEFAULT_BUDGET_S, DataConfig, ModelConfig, TrainConfig, format_duration_s, list_cells
 from chargen.data.batches import BatchSource, DocumentBatches, build_batches
@@ -37,13 +38,14 @@ from chargen.schema import format_count, format_value
 from chargen.storage.stored_weights import round_weights
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
+from chargen.tokenizers.words import word_kinds
 from chargen.training.budget import Budget
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis.evidence import collect_evidence
 from chargen.training.diagnosis.rules import diagnose
 from chargen.training.events import Finished, Report, Started
 from chargen.training.init_from import InitialModel, check_same_quantizer, fit_ngrams, init_from_model
-from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings
+from chargen.training.recipe import DEFAULT_CELL, RecipeInputs, choose_settings, ngram_settings
 from chargen.training.regularization import limit_epochs
 from chargen.training.saving import KEEP_STATE, RunSaver
 from chargen.training.state import (
@@ -145,6 +147,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
 
         _check_stop(stop)
         device = _choose_device(plan, saved, ranks)
+        ngrams = _prepare_network(plan, data, saved, initial, device)
         baselines = pending_baselines.result()
         _check_stop(stop)
 
@@ -163,8 +166,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
         budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
-        weights = initial.weights if initial else None
-        loop = build_loop(batches, saver, budget, threads, saved, weights, plan.save_every_s, ranks)
+        loop = build_loop(batches, saver, budget, threads, saved, initial, ngrams, plan.save_every_s, ranks)
         yield _started(plan, data, loop, initial)
 
         # 4. Train.
@@ -183,8 +185,8 @@ def _check_stop(stop: Callable[[], bool]) -> None:
 def _measure_in_background(data: Dataset) -> Future[Baselines]:
     """Start to measure the baselines in a thread. A run that is stopped does not wait for it.
 
-    They take one core for seconds, most of which pass while the main thread imports torch. They must end before the
-    training starts: next to another busy thread, training with two threads has a quarter of its speed.
+    They take one core for seconds, in which the main thread imports torch and prepares the network. They must end
+    before the training starts: next to another busy thread, training with two threads has a quarter of its speed.
     """
     future: Future[Baselines] = Future()
 
@@ -205,6 +207,27 @@ def _choose_device(plan: Plan, saved: TrainingState | None, ranks: Ranks | None)
     own = saved.train.device if saved else "auto"
     is_usable = own != "mps" or ranks is None or not ranks.is_divided  # several processes cannot exchange its tensors
     return resolve_device(plan.device, own if is_usable else "auto")
+
+
+def _prepare_network(
+    plan: Plan, data: Dataset, saved: TrainingState | None, initial: InitialModel | None, device: str
+) -> TagsAndWords | None:
+    """Load the compiled loops of the cell, and index the n-grams of a new network, while the baselines are computed.
+
+    Neither depends on the settings that are still to be chosen.
+
+    Returns:
+        The index and the kinds of the token ids; None if the network is not new, or has no index.
+    """
+    from chargen.networks.torch_runtime import keep_freed_memory
+    from chargen.training.calibration import load_kernels
+
+    keep_freed_memory()
+    load_kernels(saved.model.cell if saved else plan.model.cell or DEFAULT_CELL, device)
+    ids, words = data.train.ids, word_kinds(data.tokenizer)
+    shape = ModelConfig(len(words), **ngram_settings(plan.model, len(ids), not data.config.is_series))
+    has_new_index = shape.ngrams and shape.ngram_index and not (saved or initial)
+    return (build_index(shape, ids, words), words) if has_new_index else None
 
 
 def _has_budget(plan: Plan, saved: TrainingState | None) -> bool:
@@ -277,23 +300,7 @@ def _settings(
         has_words=not data.config.is_series,
         num_processes=num_processes,
     )
-    chosen, config = choose_settings(inputs)
-    _check_dropout(plan.model, chosen)
-    return chosen, config
-
-
-def _check_dropout(given: ModelChoices, chosen: ModelConfig) -> None:
-    """Check that the network has what a dropout rate of the user would drop."""
-    if given.ngram_dropout and not chosen.ngrams:
-        raise ConfigError(
-            "--ngram-dropout (ngram_dropout) has no effect: the network has no n-gram features",
-            "Leave it out, or give --ngrams N.",
-        )
-    if given.weight_dropout and not any(cell.recurrent_names for cell in get_cells(chosen)):
-        raise ConfigError(
-            f"--weight-dropout (weight_dropout) has no effect: {chosen.cell} has no recurrent matrix",
-            "Leave it out, or use --dropout.",
-        )
+    return choose_settings(inputs)
 
 
 def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:

@@ -115,7 +115,7 @@ def test_hashes_follow_the_definition_in_windows_of_any_length(
     ).view(np.int64)
     for xp, lengths in ((np, [length]), (np, [1] * length), (np, cuts), (torch, cuts)):
         np.testing.assert_array_equal(hash_in_windows(xp, config, ids, lengths, kinds), expected)
-    fast = [ngram_index._hash_kind(config, ids, kinds, kind) for kind in range(config.num_ngrams)]
+    fast = list(ngram_index._hash_kinds(config, ids, kinds))
     np.testing.assert_array_equal(np.stack(fast, -1), expected)
 
 
@@ -125,7 +125,7 @@ def test_the_builder_starts_each_document_like_training(words: int, length: int,
     config = config_of(5, words)
     ids = np.random.default_rng(seed).choice([0, 0, 1, 3, 3, 4, 7], length)
     separately = [hash_in_windows(np, config, document, [], KINDS) for document in documents_of(ids)]
-    fast = [ngram_index._hash_kind(config, ids, KINDS, kind) for kind in range(config.num_ngrams)]
+    fast = list(ngram_index._hash_kinds(config, ids, KINDS))
     np.testing.assert_array_equal(np.stack(fast, -1), np.concatenate(separately))
 
 
@@ -203,14 +203,6 @@ def test_excerpts_of_a_long_text_are_counted_from_its_start_to_its_end(monkeypat
     tags = build_index(config, ids, kinds)
     for pair, has_row in (((7, 8), True), ((9, 10), True), ((11, 12), True), ((13, 14), False)):
         assert rows_of(config, np.array(pair), tags, kinds)[1][1, 0] == has_row
-
-
-def test_the_number_of_threads_does_not_change_the_index() -> None:
-    config, ids = config_of(5, 2, 1 << 12), random_ids(3, 3000)
-    one = build_index(config, ids, KINDS)
-    assert np.count_nonzero(one)
-    for num_threads in (2, 3, 20):
-        np.testing.assert_array_equal(build_index(config, ids, KINDS, num_threads=num_threads), one)
 
 
 def test_a_second_text_gets_the_free_rows_only() -> None:

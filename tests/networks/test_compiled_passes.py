@@ -170,6 +170,19 @@ def test_code_is_compiled_after_the_number_of_threads_was_limited(monkeypatch: p
     assert doubled(2.0) == 4.0
 
 
+def test_compiled_code_is_loaded_without_the_compiler() -> None:
+    script = (
+        "import sys\n"
+        "from tests.networks.test_compiled_passes import run_layer\n"
+        "run_layer('mgru', (1, 4, 7), True)\n"
+        "print('numba.np.arraymath' in sys.modules)\n"  # one of the modules that the compiler needs
+    )
+    command = [sys.executable, "-c", script]
+    subprocess.run(command, capture_output=True, timeout=240, check=True)  # compiles it, if that was not done before
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "False\n", done.stderr
+
+
 def test_another_number_of_threads_of_torch_is_kept() -> None:
     before = torch.get_num_threads()
     script = (

@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from itertools import count
@@ -34,8 +35,9 @@ from chargen.runs import RUN_FILES, find_run
 from chargen.storage.stored_weights import round_weights
 from chargen.text import builtin_corpora as automata
 from chargen.tokenizers.tokenizer import build_tokenizer
+from chargen.training import run as training_run
 from chargen.training.budget import Budget
-from chargen.training.calibration import HIDDEN_SIZE, TRAINING_SHARE, VOCAB_SIZE, measure_flops_per_s
+from chargen.training.calibration import HIDDEN_SIZE, TRAINING_SHARE, VOCAB_SIZE, load_kernels, measure_flops_per_s
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.events import Evaluated, Progress, Started
 from chargen.training.optimizers import learning_rate_factor
@@ -254,7 +256,8 @@ def test_a_diverging_run_stops_and_keeps_its_best_model(verse: str, monkeypatch:
 
     def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
         training = "reduction" not in kwargs  # validation uses reduction="none"
-        return cross_entropy(*args, **kwargs) * (math.nan if training and next(calls) == 30 else 1.0)
+        diverges = training and next(calls) == 31  # call 0 is that of the step that loads the loops
+        return cross_entropy(*args, **kwargs) * (math.nan if diverges else 1.0)
 
     monkeypatch.setattr("chargen.networks.network.F.cross_entropy", poisoned)
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
@@ -383,6 +386,40 @@ def test_a_first_step_that_compiles_its_loops_is_not_measured(monkeypatch: pytes
         clock.durations = iter([first_s, *[0.25] * 100])
         speeds.append(measure_flops_per_s("gru", "cpu"))
     assert speeds[0] == speeds[1]
+
+
+def test_the_network_is_prepared_while_the_baselines_are_computed(verse: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    is_prepared = threading.Event()
+    prepare, measure = training_run._prepare_network, training_run.measure_baselines
+
+    def prepared(*arguments: Any) -> Any:
+        ngrams = prepare(*arguments)
+        is_prepared.set()
+        return ngrams
+
+    def measured(data: Any) -> Any:
+        assert is_prepared.wait(60)
+        return measure(data)
+
+    monkeypatch.setattr(training_run, "_prepare_network", prepared)
+    monkeypatch.setattr(training_run, "measure_baselines", measured)
+    assert run_plan(plan(verse, steps=2))[-1].steps == 2
+
+
+@pytest.mark.parametrize("cell", ["gru", "lstm,mgru", "mingru"])
+def test_loading_the_loops_of_a_cell_makes_a_step_on_one_thread(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    train_step, threads = Trainer.train_step, []
+
+    def counted_step(trainer: Trainer, progress: float) -> None:
+        threads.append(torch.get_num_threads())
+        train_step(trainer, progress)
+
+    monkeypatch.setattr(Trainer, "train_step", counted_step)
+    before = torch.get_num_threads()
+    load_kernels(cell, "cpu")
+    assert (threads, torch.get_num_threads()) == ([1], before)
+    load_kernels(cell, "cuda")
+    assert threads == [1]
 
 
 def test_the_measured_speed_is_operations_divided_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
