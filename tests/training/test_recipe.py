@@ -14,11 +14,13 @@ from hypothesis import strategies as st
 from chargen.cells import CELLS
 from chargen.cells.weights import count_parameters
 from chargen.config import ModelConfig, TrainConfig
+from chargen.errors import ConfigError
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.recipe import (
     MIN_STEPS_OF_LARGE_BATCH,
     RecipeInputs,
     choose_settings,
+    ngram_settings,
     recommended_settings,
     recurrent_weights,
 )
@@ -55,6 +57,7 @@ MODEL_CHOICES = optional(
     ngram_dropout=st.floats(0.0, 0.9),
     tie_weights=st.booleans(),
 ).map(lambda fields: ModelChoices(**fields))
+MODEL_CHOICES = MODEL_CHOICES.filter(lambda given: given.ngrams != 0 or not given.ngram_dropout)  # others are refused
 TRAIN_CHOICES = optional(
     batch_size=st.integers(1, 1024),
     seq_len=st.integers(1, 1024),
@@ -104,6 +107,8 @@ def test_the_settings_of_any_run_are_valid_and_have_the_choices_of_the_user(inpu
         for name, value in choices.chosen().items():
             assert getattr(config, name) == value
     assert (model.vocab_size, train.device) == (inputs.vocab_size, inputs.device)
+    of_ngrams = ngram_settings(inputs.model, inputs.num_train_ids, inputs.has_words)  # known before the others
+    assert of_ngrams == {name: getattr(model, name) for name in of_ngrams}
     assert model.ngrams == 0 or model.ngram_rows & (model.ngram_rows - 1) == 0
     assert (train.max_epochs is not None) == (inputs.length.budget_s is not None)
 
@@ -118,6 +123,18 @@ def test_every_cell_has_valid_settings_and_no_dropout_of_matrices_that_it_lacks(
     assert model.cell == cell
     assert model.weight_dropout in (0.0, model.dropout)
     assert CELLS.get(cell).recurrent_names or model.weight_dropout == 0.0
+
+
+@pytest.mark.parametrize(
+    ("option", "choices"),
+    [
+        ("--ngram-dropout", {"ngrams": 0, "ngram_dropout": 0.1}),
+        ("--weight-dropout", {"cell": "mingru", "weight_dropout": 0.1}),
+    ],
+)
+def test_a_dropout_rate_without_effect_is_refused(option: str, choices: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{option} .* has no effect"):
+        chosen({"steps": 100}, model=choices)
 
 
 def test_the_recipe_never_changes_the_choices_of_the_user() -> None:
