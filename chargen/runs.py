@@ -14,8 +14,8 @@ from __future__ import annotations
 import math
 import os
 import shlex
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from chargen.errors import ChargenError, ConfigError, ModelError, WrongKindError
 from chargen.folders import checkpoints_folder
@@ -35,8 +35,7 @@ TEXT_CONTROLS = b"\t\n\v\f\r\x1b"  #: control characters that texts contain, in 
 RUN_FILES = (MODEL_FILE, STATE_FILE, METRICS_FILE)
 
 
-@dataclass(frozen=True)
-class Run:
+class Run(NamedTuple):
     """A run: its folder and its name."""
 
     folder: Path

@@ -9,16 +9,36 @@ program allocate unbounded memory.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING, Any
 
 from chargen.config.base import (
     DROPOUT_RATE,
     FRACTION,
     MAX_SECONDS,
+    MAX_SEED,
+    MAX_STEPS,
     Config,
     check_count,
     format_duration_s,
     parse_duration_s,
     to_python_number,
+)
+from chargen.config.data import (
+    BACKWARD,
+    DIRECTIONS,
+    ERROR_MODES,
+    FLOAT16,
+    FLOAT32,
+    FORWARD,
+    INT8,
+    LAST,
+    MULAW,
+    NEWLINE_MODES,
+    NORMALIZE_MODES,
+    RANDOM,
+    VAL_SPLITS,
+    WEIGHT_STORAGES,
+    DataConfig,
 )
 from chargen.config.model import (
     MAX_LAYER_SIZE,
@@ -33,36 +53,21 @@ from chargen.config.model import (
     check_stack,
     list_cells,
 )
-from chargen.config.training import (
-    BACKWARD,
-    BF16,
-    DEFAULT_BUDGET_S,
-    DIRECTIONS,
-    ERROR_MODES,
-    FLOAT16,
-    FLOAT32,
-    FORWARD,
-    INT8,
-    LAST,
-    MAX_BATCH_SIZE,
-    MAX_CLIP_NORM,
-    MAX_EPOCHS,
-    MAX_LEARNING_RATE,
-    MAX_SEED,
-    MAX_SEQ_LEN,
-    MAX_STEPS,
-    MAX_WEIGHT_DECAY,
-    MULAW,
-    NEWLINE_MODES,
-    NORMALIZE_MODES,
-    PRECISIONS,
-    RANDOM,
-    TF32,
-    VAL_SPLITS,
-    WEIGHT_STORAGES,
-    DataConfig,
-    TrainConfig,
-)
+
+if TYPE_CHECKING:
+    from chargen.config.training import (
+        BF16,
+        DEFAULT_BUDGET_S,
+        MAX_BATCH_SIZE,
+        MAX_CLIP_NORM,
+        MAX_EPOCHS,
+        MAX_LEARNING_RATE,
+        MAX_SEQ_LEN,
+        MAX_WEIGHT_DECAY,
+        PRECISIONS,
+        TF32,
+        TrainConfig,
+    )
 
 LN2 = math.log(2)  #: nats per bit
 
@@ -117,3 +122,12 @@ __all__ = [
     "parse_duration_s",
     "to_python_number",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the settings of training when one of their names is first used: only few commands need them."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from chargen.config import training
+
+    return getattr(training, name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, ClassVar, TypeVar
 
 from chargen.errors import ConfigError
@@ -15,14 +15,15 @@ from chargen.schema import Integer, Number, Spec, format_value
 C = TypeVar("C", bound="Config")
 
 MAX_SECONDS = 1e9  #: 32 years
+MAX_STEPS = 10**12
+MAX_SEED = 2**63 - 1  #: the generators of torch and NumPy accept this seed and the next one
 
 FRACTION = Number(0.0, 1.0)
 DROPOUT_RATE = Number(0.0, 0.95)
 
 
-@dataclass(frozen=True)
 class Config:
-    """Base class of the settings: validation, and conversion to and from JSON."""
+    """Base class of the settings, which are frozen dataclasses: validation, and conversion to and from JSON."""
 
     FIELDS: ClassVar[Mapping[str, Spec]]  #: the valid values of each field
     HINTS: ClassVar[Mapping[str, str]] = {}  #: what to do instead, for names that other programs have
@@ -50,7 +51,8 @@ class Config:
 
     def to_json(self) -> dict[str, Any]:
         """Return the settings as a dict of JSON values."""
-        return asdict(self)
+        values: dict[str, Any] = asdict(self)  # type: ignore[call-overload]  # subclasses are dataclasses
+        return values
 
     @classmethod
     def from_json(cls: type[C], values: Mapping[str, Any]) -> C:

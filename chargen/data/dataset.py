@@ -28,8 +28,9 @@ from chargen.data.token_store import load_or_encode_ids
 from chargen.text.corpus import Corpus
 from chargen.text.documents import MARK, NONE, separator, separator_error, split_documents
 from chargen.text.long_text import Span, TextPart
-from chargen.tokenizers.direction import ReversedPart, reverse, reverse_span
+from chargen.tokenizers.direction import reverse
 from chargen.tokenizers.mulaw import MuLawTokenizer
+from chargen.tokenizers.reversed_text import ReversedPart, reverse_span
 from chargen.tokenizers.tokenizer import (
     BOUNDARY_ID,
     Ids,

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from chargen.config import RANDOM, DataConfig
 from chargen.errors import CorpusError
-from chargen.text.documents import MARK
-from chargen.text.long_text import UTF8_ERRORS, LongText, Span, TextPart
+from chargen.text.documents import MARK, UTF8_ERRORS
+from chargen.text.long_text import LongText, Span, TextPart
 
 MAX_VAL_CHARS = 200_000  #: validation characters taken from a corpus; more would take too long at the end of a run
 MARK_BYTES = MARK.encode("utf-8", UTF8_ERRORS)  #: three bytes

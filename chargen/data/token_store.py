@@ -35,9 +35,9 @@ from numpy.typing import NDArray
 from chargen.errors import CorpusError
 from chargen.folders import cache_folder
 from chargen.io import make_storage_error, open_atomically, remove_stale_partial_files
-from chargen.text.documents import MARK
+from chargen.text.documents import MARK, UTF8_ERRORS
 from chargen.text.limits import open_regular
-from chargen.text.long_text import TASK_BYTES, UTF8_ERRORS, TextPart
+from chargen.text.long_text import TASK_BYTES, TextPart
 from chargen.text.workers import Arrays, map_blocks
 from chargen.tokenizers.tokenizer import Tokenizer, tokenizer_from_json
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,7 +28,7 @@ class TraceError(Exception):
     """A cell uses an operation that the graph has no operator for."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Node:
     """One value of a step: a vector, a scalar, or a constant matrix.
 
@@ -51,8 +51,7 @@ class Node:
     offset: int = 0  #: first element of a slice
 
 
-@dataclass(frozen=True)
-class Graph:
+class Graph(NamedTuple):
     """One step of a whole network."""
 
     logits: Node

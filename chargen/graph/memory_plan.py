@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ ROW_MULTIPLE = 16  # rows of a matrix are padded to it: a part of the matrix the
 CACHE_LINE_FLOATS = 16  # float32 numbers in a cache line (64 bytes); each vector starts at a multiple of it
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Product:
     """A product of stacked matrices with one vector of the buffer."""
 
@@ -38,8 +39,7 @@ class Product:
         return np.ascontiguousarray(self.matrix.T)
 
 
-@dataclass(frozen=True, eq=False)
-class Copy:
+class Copy(NamedTuple):
     """A copy of a new part of the state to the offset where the next step reads it."""
 
     source: int
@@ -50,7 +50,7 @@ class Copy:
 Instruction = Node | Product | Copy  # a node here is an elementwise operator
 
 
-@dataclass
+@dataclass(eq=False, repr=False)
 class MemoryPlan:
     """The plan from which a back end generates code; `chargen/graph/__init__.py` describes its fields."""
 

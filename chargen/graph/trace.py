@@ -12,9 +12,8 @@ An operation that has no operator raises `TraceError`; the step is then run as i
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
@@ -24,8 +23,7 @@ from chargen.graph.graph import BINARY, CONSTANT, TOKEN, UNARY, Graph, GraphBuil
 from chargen.schema import format_count
 
 
-@dataclass(frozen=True)
-class Layer:
+class Layer(NamedTuple):
     """A layer: its cell, its weights, where its input comes from, and who reads its output (`cells/stack.py`)."""
 
     cell: Cell

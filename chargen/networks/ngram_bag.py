@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.cells.ngram_features import get_hash_shift, make_hash_parameters
-from chargen.text.long_text import code_points
+from chargen.text.decoding import code_points
 
 MAX_IDF_TEXTS = 20_000  #: training texts whose n-grams are counted
 IDF_BATCH_SIZE = 500  #: texts whose n-grams are counted together

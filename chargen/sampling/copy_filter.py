@@ -37,7 +37,7 @@ from chargen.sampling.training_text_index import (
     write_index,
 )
 from chargen.text.hashing import BASE, PRIME, Hashes, hash_text
-from chargen.tokenizers.direction import ReversedPart, reversed_key
+from chargen.tokenizers.reversed_text import ReversedPart, reversed_key
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Ids, Tokenizer
 
 MAX_COPY = 10_000  # limit of max_copy, in characters

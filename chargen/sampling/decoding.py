@@ -15,8 +15,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +52,7 @@ class BatchStart(Protocol):
         """Return the logits of several streams after the prompt, [B, V]."""
 
 
-@dataclass(frozen=True)
-class PrimedPrompt:
+class PrimedPrompt(NamedTuple):
     """A prompt that a model has read; every generation method starts from it.
 
     The stream is mutable: after a generation method has stepped it, this object cannot be used again.

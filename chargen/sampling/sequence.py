@@ -44,7 +44,7 @@ DEAD_END = "dead end"
 MAX_OPEN_IDS = 3  # token ids of a character that is not complete: it has at most three of its bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class GenerationContext:
     """What all texts that are generated together share: the prompt, the settings and the processors."""
 

@@ -32,12 +32,12 @@ from chargen.data.held_out import training_keys, training_part
 from chargen.errors import CorpusError
 from chargen.runs import STATE_FILE
 from chargen.text.corpus import Corpus, read_corpus
-from chargen.text.documents import MARK, NONE
+from chargen.text.documents import MARK, NONE, UTF8_ERRORS
 from chargen.text.hashing import PRIME, Hashes, hash_windows, read_overlapping, to_uint64_codes
-from chargen.text.long_text import UTF8_ERRORS, LongText, Span, TextPart, temporary_storage_error
+from chargen.text.long_text import LongText, Span, TextPart, temporary_storage_error
 from chargen.text.recorded_corpus import read_recorded_corpus
 from chargen.text.workers import Arrays, map_blocks
-from chargen.tokenizers.direction import reverse_span, reversed_key
+from chargen.tokenizers.reversed_text import reverse_span, reversed_key
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, Tokenizer
 
 UNKNOWN_CHAR = "\ud801"  # stands for a character that the vocabulary lacks; like MARK, it occurs in no text

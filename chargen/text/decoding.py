@@ -19,7 +19,11 @@ import unicodedata
 from collections.abc import Callable, Iterable, Iterator
 from typing import AnyStr, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from chargen.errors import CorpusError
+from chargen.text.documents import UTF8_ERRORS
 
 BOM = "\ufeff"
 # The marks of UTF-32 come first: that of UTF-32-LE starts with that of UTF-16-LE.
@@ -363,3 +367,10 @@ _CANDIDATES: dict[str, Callable[[str], bool]] = {
     "cp1258": _is_vietnamese,
     "cp1252": _is_western,
 }
+
+
+def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
+    """Return the code points of a text, [N]: uint8 for ASCII, else uint32. A lone surrogate is a code point, too."""
+    if text.isascii():
+        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
+    return np.frombuffer(text.encode("utf-32-le", UTF8_ERRORS), dtype="<u4")

@@ -14,6 +14,7 @@ from chargen.errors import CorpusError
 from chargen.registry import most_similar
 from chargen.schema import format_value
 
+UTF8_ERRORS = "surrogatepass"  #: encodes MARK, a lone surrogate, as three bytes
 MARK = "\ud800"
 OLD_MARK = "\ufdd0"  #: the mark of earlier versions; some stored hashes contain it, although texts may contain it, too
 NONE, LINE, BLANK, FILE = "none", "line", "blank", "file"

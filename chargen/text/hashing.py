@@ -18,11 +18,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from chargen.text.long_text import TextPart, code_points
+from chargen.text.decoding import code_points
+
+if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
 
 PRIME = (1 << 61) - 1
 BASE = 0x1C7D4B5A93E6F20B  #: below PRIME

@@ -28,7 +28,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import CorpusError, StorageError
-from chargen.text.documents import MARK, OLD_MARK
+from chargen.text.decoding import code_points
+from chargen.text.documents import MARK, OLD_MARK, UTF8_ERRORS
 from chargen.text.limits import open_regular
 
 if TYPE_CHECKING:
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 BLOCK_BYTES = 1 << 16  #: bytes between two known positions
 TASK_BYTES = 1 << 20  #: bytes that are worth sending to another process
 MAX_MEMORY_BYTES = 1 << 26  #: a longer text is kept in a file
-UTF8_ERRORS = "surrogatepass"  #: encodes MARK, a lone surrogate, as three bytes
 
 
 @dataclass(frozen=True)
@@ -136,13 +136,6 @@ def sum_counts(counts: Iterable[NDArray[np.int64]]) -> NDArray[np.int64]:
             total = np.pad(total, (0, len(part) - len(total)))
         total[: len(part)] += part
     return total
-
-
-def code_points(text: str) -> NDArray[np.uint8] | NDArray[np.uint32]:
-    """Return the code points of a text, [N]: uint8 for ASCII, else uint32. A lone surrogate is a code point, too."""
-    if text.isascii():
-        return np.frombuffer(text.encode("ascii"), dtype=np.uint8)
-    return np.frombuffer(text.encode("utf-32-le", UTF8_ERRORS), dtype="<u4")
 
 
 def last_char_start(block: bytes) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chargen.errors import TokenizerError
 from chargen.text.cleaning import check_unicode
-from chargen.text.long_text import TextPart
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
 
 FIRST_BYTE_ID = 1
 

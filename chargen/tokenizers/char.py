@@ -7,16 +7,19 @@ Id 0 is the boundary, id 1 is the unknown character, and the characters of the t
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
 from chargen.schema import format_count
+from chargen.text.decoding import code_points
 from chargen.text.documents import MARK
-from chargen.text.long_text import TextPart, code_points
 from chargen.tokenizers.tokenizer import BOUNDARY_ID, UNICODE_CHARACTERS, Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
 
 UNKNOWN_ID = 1
 FIRST_CHAR_ID = 2

@@ -9,15 +9,18 @@ range and the sampling rate of what it generates.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from chargen.config import MULAW
 from chargen.errors import TokenizerError
-from chargen.text.long_text import TextPart, code_points
+from chargen.text.decoding import code_points
 from chargen.text.series.quantizer import FIRST_CHARACTER, Quantizer, parse_levels
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
 
 UNKNOWN_ID = 1
 FIRST_LEVEL_ID = 2

@@ -21,7 +21,7 @@ import math
 import re
 import struct
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import sentencepiece as spm
@@ -32,9 +32,11 @@ from chargen.schema import format_count
 from chargen.text.cleaning import check_unicode
 from chargen.text.documents import MARK
 from chargen.text.limits import open_regular
-from chargen.text.long_text import TextPart
 from chargen.text.parquet import read_varint
 from chargen.tokenizers.tokenizer import Ids, Tokenizer
+
+if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
 
 SPACE_MARK = "▁"
 MAX_TRAINING_LINE_CHARS = 4000  #: longer lines are cut, because the trainer ignores them

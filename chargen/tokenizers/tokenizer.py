@@ -35,10 +35,10 @@ from numpy.typing import NDArray
 
 from chargen.errors import TokenizerError
 from chargen.text.documents import MARK, NONE
-from chargen.text.long_text import LongText, TextPart
 from chargen.tokenizers import TOKENIZERS
 
 if TYPE_CHECKING:
+    from chargen.text.long_text import TextPart
     from chargen.text.series.quantizer import Quantizer
 
 BOUNDARY_ID = 0
@@ -186,6 +186,8 @@ def build_tokenizer(spec: str, text: str | TextPart) -> Tokenizer:
         ConfigError: If no tokenizer has this name.
         TokenizerError: If the tokenizer cannot be built for this text.
     """
+    from chargen.text.long_text import LongText  # only here: a model is opened without it
+
     name, _, option = spec.partition(":")
     return TOKENIZERS.get(name).build(LongText.from_string(text).span() if isinstance(text, str) else text, option)
 

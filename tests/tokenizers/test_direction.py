@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from chargen.errors import ConfigError
 from chargen.text.documents import MARK
 from chargen.text.long_text import LongText
-from chargen.tokenizers import direction
-from chargen.tokenizers.direction import ReversedPart, check_prompt, reverse, reverse_pieces, reverse_span, text_before
+from chargen.tokenizers import direction, reversed_text
+from chargen.tokenizers.direction import check_prompt, reverse, reverse_pieces, text_before
+from chargen.tokenizers.reversed_text import ReversedPart, reverse_span
 
 ZWJ = "\u200d"
 #: letters, marks, Thai, Hangul, flags, emoji with skin tones and joiners, newlines
@@ -90,7 +91,7 @@ def test_a_text_before_a_prompt_is_read_back_by_the_model(prompt: str, generated
 @given(texts, st.integers(1, 7), st.booleans())
 def test_a_long_text_is_reversed_in_pieces(text: str, block_chars: int, documents: bool) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(direction, "BLOCK_CHARS", block_chars)
+        patch.setattr(reversed_text, "BLOCK_CHARS", block_chars)
         long_text = LongText(documents)
         if documents:
             text = f"{text}{MARK}\u0301{text}{MARK}"

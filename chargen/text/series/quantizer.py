@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from chargen.config import MULAW
 from chargen.errors import TokenizerError
 from chargen.schema import MAX_NAME_CHARS, Integer, Nullable, Number, Record, Spec, String, format_count, format_value
-from chargen.text.long_text import code_points
+from chargen.text.decoding import code_points
 
 FIRST_CHARACTER = 0x2800  #: BRAILLE PATTERN BLANK, the character of level 0
 MIN_LEVELS, MAX_LEVELS, DEFAULT_LEVELS = 2, 256, 256
