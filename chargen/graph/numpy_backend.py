@@ -35,6 +35,8 @@ Step = Callable[
 ]  #: token id → logits [V], or token ids [B] → logits [B, V], which the next step overwrites
 
 MAX_SERIAL_WEIGHTS = 400_000  # OpenBLAS computes products of 460,800 and more weights on several threads
+MAX_CACHED_WEIGHTS = 1 << 18  # weights of a matrix that stays in the L2 cache of a core from step to step
+WEIGHTS_PER_PART = 1 << 17  # weights of the parts of a larger one
 
 
 def allocate_buffer(plan: MemoryPlan, batch_size: int | None = None) -> Float:
@@ -220,15 +222,23 @@ class SourceWriter:
         if self._buffer.ndim > 1:
             transposed = self._name("m", id(product), product.transposed)
             self.add_call(np.matmul, operand, transposed, self._view(product.out, num_rows))
-            return
-        rows_per_part = num_rows
-        if self._split_products and matrix.size > MAX_SERIAL_WEIGHTS:
-            rows_per_part = MAX_SERIAL_WEIGHTS // width // ROW_MULTIPLE * ROW_MULTIPLE
-        for start in range(0, num_rows, rows_per_part):
-            part = matrix[start : start + rows_per_part]
+        elif self._is_split(matrix):
+            # The next step begins with the parts that this one has read last, which are still in the cache.
+            size = max(1, WEIGHTS_PER_PART // width // ROW_MULTIPLE) * ROW_MULTIPLE
+            result = self._buffer[product.out : product.out + num_rows]
+            parts = [(matrix[i : i + size].dot, result[i : i + size]) for i in range(0, num_rows, size)]
+            name = self._name("p", id(product), parts)
+            self.add_line(f"for dot, out in {name}: dot({operand}, out)")
+            self.add_line(f"{name}.reverse()")
+        else:
             # The method is faster than numpy.dot, which first checks whether an argument overrides it.
-            dot = self._name("m", (id(product), start), part.dot)
-            self.add_line(f"{dot}({operand}, {self._view(product.out + start, len(part))})")
+            dot = self._name("m", id(product), matrix.dot)
+            self.add_line(f"{dot}({operand}, {self._view(product.out, num_rows)})")
+
+    def _is_split(self, matrix: Float) -> bool:
+        """Return whether the product with a matrix is computed in parts, each on one thread."""
+        is_threaded = matrix.size > MAX_SERIAL_WEIGHTS and not self._split_products
+        return matrix.size > MAX_CACHED_WEIGHTS and len(matrix) % ROW_MULTIPLE == 0 and not is_threaded
 
     def _vector(self, node: Node) -> str:
         """Return the name of the value of a node."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from chargen.cells import CELLS
 from chargen.engines.streams import TracedStream
+from chargen.graph import numpy_backend
 from tests.graph.small_engines import SHAPES, assert_same_as_steps, engine, random_state
 
 
@@ -23,6 +24,33 @@ def test_a_stream_equals_the_steps_of_its_engine(name: str, shape: dict[str, Any
     assert isinstance(stream, TracedStream)  # every cell of the registry can be traced
     ids = np.random.default_rng(2).integers(0, 19, 60).tolist()
     assert_same_as_steps(ours, stream, ids, state, 1e-5)
+
+
+@pytest.mark.parametrize("name", CELLS.names())
+@pytest.mark.parametrize(("hidden_size", "weights_per_part"), [(40, 1), (40, 1000), (37, 2000)])
+def test_products_in_parts_have_the_same_bits(
+    name: str, hidden_size: int, weights_per_part: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The parts take turns in their order, from step to step."""
+    ids = np.random.default_rng(2).integers(0, 19, 12).tolist()
+
+    def read() -> list[np.ndarray]:
+        ours = engine(name, hidden_size=hidden_size, ensemble_size=2, ngrams=4, ngram_rows=16, ngram_dim=3)
+        stream = ours.stream(random_state(ours, 1))
+        return [stream.step(token_id).copy() for token_id in ids]
+
+    whole, split = read(), numpy_backend.SourceWriter._is_split
+    num_split = []
+
+    def counted(writer: Any, matrix: np.ndarray) -> bool:
+        num_split.append(split(writer, matrix))
+        return num_split[-1]
+
+    monkeypatch.setattr(numpy_backend.SourceWriter, "_is_split", counted)
+    monkeypatch.setattr(numpy_backend, "MAX_CACHED_WEIGHTS", 0)
+    monkeypatch.setattr(numpy_backend, "WEIGHTS_PER_PART", weights_per_part)
+    np.testing.assert_array_equal(read(), whole)
+    assert any(num_split) or not CELLS.get(name).recurrent_names
 
 
 @settings(max_examples=20, deadline=None)
