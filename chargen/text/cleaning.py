@@ -24,11 +24,11 @@ from chargen.schema import check_string, find_surrogate, format_count
 from chargen.text.decoding import LONE_SURROGATE, decode, decode_marked, encoding_hint, likely_encoding, remove_bom
 
 # A run of combining marks, and of letters of scripts that have some, longer than any text has without a space.
-LONG_RUN = re.compile(
+LONG_RUN = (
     "[\u0300-\u036f\u0483-\u1dff\u20d0-\u20ff\u2cef-\u2cf1\u2d7f\u2de0-\u2dff\u302a-\u302f\u3099\u309a\ua66f-\uabed\ufb1e"
     "\ufe20-\ufe2f\U000101fd-\U00016fff\U0001bc9d-\U0001e94a]{500,}"
 )
-_AFTER_NEWLINE = re.compile("(?<=\n)|(?<=\r)(?!\n)")
+_AFTER_NEWLINE = "(?<=\n)|(?<=\r)(?!\n)"
 MAX_PENDING_CHARS = 1 << 20  #: limit of characters kept back for composition with the next piece; no text needs as many
 
 
@@ -60,7 +60,7 @@ def _replace_invalid(pieces: Iterable[str], where: str, report: CleaningReport) 
     """Yield a text with U+FFFD for each lone surrogate."""
     total = 0
     for piece in pieces:
-        text, count = (piece, 0) if piece.isascii() else LONE_SURROGATE.subn("\ufffd", piece)
+        text, count = (piece, 0) if piece.isascii() else re.subn(LONE_SURROGATE, "\ufffd", piece)
         total += count
         yield text
     report.add_replaced(where, total)
@@ -73,12 +73,12 @@ def _skip_invalid_lines(pieces: Iterable[str], where: str, report: CleaningRepor
     for piece in _with_none(pieces):
         text = cr + (piece or "")
         cr = "\r" if piece is not None and text.endswith("\r") else ""
-        first, *lines = _AFTER_NEWLINE.split(text.removesuffix(cr))
+        first, *lines = re.split(_AFTER_NEWLINE, text.removesuffix(cr))
         pending.append(first)
         if lines or piece is None:
             lines = ["".join(pending), *lines]
             pending = [] if piece is None else [lines.pop()]
-        good = [line for line in lines if line.isascii() or not LONE_SURROGATE.search(line)]
+        good = [line for line in lines if line.isascii() or not re.search(LONE_SURROGATE, line)]
         num_skipped += len(lines) - len(good)
         yield "".join(good)
     report.add_skipped_lines(where, num_skipped)
@@ -193,7 +193,7 @@ def to_nfc(text: str) -> str:
     """
     if unicodedata.is_normalized("NFC", text):  # a text with marks out of order is not
         return text
-    return unicodedata.normalize("NFC", LONG_RUN.sub(_sort_marks, text))
+    return unicodedata.normalize("NFC", re.sub(LONG_RUN, _sort_marks, text))
 
 
 def _sort_marks(run: re.Match[str]) -> str:

@@ -40,18 +40,15 @@ CODECS_WITHOUT_SURROGATES = ("utf-8", "utf-8-sig", "iso8859-1", "cp1252", "cp125
 NOT_OF_TEXTS = ("idna", "punycode", "undefined")  #: encodings of domain names, and one that decodes nothing
 HOW_TO_NAME = "Try utf-8, utf-16, cp1258, latin-1 or shift_jis."
 HOW_TO_ACCEPT = "Or convert it to UTF-8, or use --errors replace or skip."
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+LONE_SURROGATE = "[\ud800-\udfff]"  #: a pattern; like the others, it is compiled when it is first used
 MARK_ERRORS = "chargen.mark"  #: name of the error handler that `decode_marked` registers
 # What a file of a format that is no text starts with, and what to do. Most other formats are recognised by their NULs.
 BINARY_FORMATS = {
-    re.compile(
-        rb"PAR1[\0-\x08\x0e-\x1a\x1c-\x1f]"
-    ): "It is a Parquet table: give it as a file whose name ends in .parquet.",
-    re.compile(rb"%PDF-\d\.\d"): "It is a PDF document: extract its text first, for example with pdftotext.",
-    re.compile(
-        rb"RIFF....WAVE", re.DOTALL
-    ): "It is a recording (WAV). A model of series reads it: chargen train FILE.wav --tokenizer mulaw:256.",
-    re.compile(rb"PK\x03\x04"): "It is a ZIP archive or an office document: extract its text first.",
+    rb"PAR1[\0-\x08\x0e-\x1a\x1c-\x1f]": "It is a Parquet table: give it as a file whose name ends in .parquet.",
+    rb"%PDF-\d\.\d": "It is a PDF document: extract its text first, for example with pdftotext.",
+    rb"RIFF(?s:....)WAVE": "It is a recording (WAV). A model of series reads it: chargen train FILE.wav --tokenizer "
+    "mulaw:256.",
+    rb"PK\x03\x04": "It is a ZIP archive or an office document: extract its text first.",
 }
 CONTROL_CODES = bytes(code for code in range(32) if code not in b"\t\n\x0b\x0c\r\x1b")  #: codes that no text contains
 #: From this number and share of them on, bytes that are no valid text are a binary file. Compressed data has 10 %.
@@ -165,7 +162,7 @@ def decode_marked(
             text = decoder.decode(block, is_last)
         except UnicodeError as error:  # some codecs cannot go on after an error
             raise CorpusError(f"{where} is not {encoding}: {error}", "Name its encoding with --encoding.") from error
-        if is_valid and not text.isascii() and LONE_SURROGATE.search(text):
+        if is_valid and not text.isascii() and re.search(LONE_SURROGATE, text):
             is_valid = False
             notes.add_invalid(block)
         # In most encodings with one byte per character, all bytes are valid.
@@ -252,7 +249,7 @@ def _is_mostly_nul(text: str) -> bool:
 
 def binary_format(block: bytes) -> str:
     """Return what to do with a file in one of BINARY_FORMATS, by its first bytes; "" for any other file."""
-    return next((hint for magic, hint in BINARY_FORMATS.items() if magic.match(block)), "")
+    return next((hint for magic, hint in BINARY_FORMATS.items() if re.match(magic, block)), "")
 
 
 def _binary_error(where: str, block: bytes, likely: str = "") -> CorpusError:
@@ -264,7 +261,7 @@ def _binary_error(where: str, block: bytes, likely: str = "") -> CorpusError:
 
 def _check_surrogates(text: str, what: str, lines: int) -> None:
     """Refuse lone surrogates, which some codecs produce (UTF-7, escapes). They are not characters."""
-    if found := LONE_SURROGATE.search(text):
+    if found := re.search(LONE_SURROGATE, text):
         line = lines + text.count("\n", 0, found.start()) + 1
         raise CorpusError(
             f"{what}: it gives a lone surrogate, U+{ord(found[0]):04X} (line {line:,}), which is no character",

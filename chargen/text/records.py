@@ -168,7 +168,7 @@ class RecordCheck:
         if text.isascii() or is_unicode(text):
             return text
         if self._format.errors == "replace":
-            text, count = LONE_SURROGATE.subn("\ufffd", text)
+            text, count = re.subn(LONE_SURROGATE, "\ufffd", text)
             self._num_replaced += count
             return text
         self._raise_invalid(text, name)
@@ -176,7 +176,7 @@ class RecordCheck:
 
     def _raise_invalid(self, text: str, name: str) -> None:
         """Raise the error for a text with a lone surrogate: an invalid byte, or an escape like \\ud800 in JSON."""
-        at = LONE_SURROGATE.search(text)
+        at = re.search(LONE_SURROGATE, text)
         assert at is not None
         byte = ord(at[0]) - 0xDC00
         is_json = self._format.form in (JSON, ARRAY)

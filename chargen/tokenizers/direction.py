@@ -35,9 +35,7 @@ ZWJ = "\u200d"  #: zero width joiner: also what follows it belongs to the letter
 FLAG_LETTERS = "\U0001f1e6-\U0001f1ff"  #: regional indicators; two of them are a flag
 #: Characters that belong to the letter before them, besides those of the categories Mn, Mc and Me: the zero width
 #: non-joiner, vowel and final consonants of Hangul, Thai and Lao AM, half-width marks, skin tones and emoji tags.
-OTHER_MARKS = re.compile(
-    "[\u200c\u1160-\u11ff\ud7b0-\ud7fb\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
-)
+OTHER_MARKS = "[\u200c\u1160-\u11ff\ud7b0-\ud7fb\u0e33\u0eb3\uff9e\uff9f\U0001f3fb-\U0001f3ff\U000e0020-\U000e007f]"
 
 Edges = list[tuple[int, int]]  #: begin and end of parts of a text
 
@@ -125,7 +123,7 @@ def _letter_patterns(text: str) -> LetterPatterns | None:
     if text.isascii():
         return None
     characters = set(text)
-    marks = "".join(sorted(c for c in characters if unicodedata.category(c)[0] == "M" or OTHER_MARKS.match(c)))
+    marks = "".join(sorted(c for c in characters if unicodedata.category(c)[0] == "M" or re.match(OTHER_MARKS, c)))
     has_flags = any(FLAG_LETTERS[0] <= c <= FLAG_LETTERS[-1] for c in characters)
     return _compile_patterns(marks) if marks or has_flags or ZWJ in characters else None
 
