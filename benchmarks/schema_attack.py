@@ -279,7 +279,7 @@ def attack_states(count: int, rng: np.random.Generator, original: Path, text: st
         config = replace(state.train, device="cpu")  # `train`, too, chooses a device of this machine
         saver = RunSaver(RunWriter(RunLock(run.folder), run), data, state.model, config)
         batches = build_batch_source(data, config)
-        loop = build_loop(batches, saver, Budget(0.0, None, 100, 0), ThreadTuner(adapt=False), state, None, 60.0)
+        loop = build_loop(batches, saver, Budget(0.0, None, 100, 0), ThreadTuner(adapt=False), state, None, None, 60.0)
         loop.trainer.train_step(0.5)
         return loop.trainer.network.export_weights()
 
