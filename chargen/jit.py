@@ -160,6 +160,8 @@ def njit(signature: Any = None, *, cache: bool = False, **options: Any) -> Any:
 
     def compile_function(function: FunctionType) -> Any:
         compiled: Any = numba.njit(**options)(function)
+        if compiled is function:  # NUMBA_DISABLE_JIT is set
+            return function
         if cache:
             compiled._cache = _Cache(function)
         if signature is not None:

@@ -9,6 +9,7 @@ program allocate unbounded memory.
 from __future__ import annotations
 
 import math
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from chargen.config.base import (
@@ -126,8 +127,12 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import the settings of training when one of their names is first used: only few commands need them."""
-    if name not in __all__:
+    if name not in (*__all__, "training"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from chargen.config import training
+    training = import_module("chargen.config.training")
+    return training if name == "training" else getattr(training, name)
 
-    return getattr(training, name)
+
+def __dir__() -> list[str]:
+    """Return all names, also those that are not imported yet."""
+    return sorted({*globals(), *__all__, "training"})

@@ -9,7 +9,9 @@ buffer of the stream (`memory_plan.py`), [size], or of the buffers of many strea
         multiply(c0, b2, b3)
         ...
         m0(b4, b0)                 # a product: the bound method matrix.dot
-        return b5
+        for dot, out in p0: dot(b5, out)   # the product with a large matrix, in parts
+        p0.reverse()
+        return b6
 
 Constants of an equation are arrays with a single number, because NumPy needs 0.5 µs to convert a Python number.
 """
@@ -152,7 +154,8 @@ class SourceWriter:
     Args:
         plan: The memory plan of the step.
         buffer: The buffer of a single stream or of a batch of streams.
-        split_products: Whether large products are computed in parts, each on one thread. The result has the same bits.
+        split_products: Whether products that NumPy would compute on several threads are computed in parts, each on one
+            thread. The result has the same bits.
     """
 
     def __init__(self, plan: MemoryPlan, buffer: Float, split_products: bool = False) -> None:

@@ -11,6 +11,9 @@ import math
 import time
 from dataclasses import dataclass
 
+from chargen.config import TrainConfig
+from chargen.data.batches import BatchSource
+
 FORWARD_SHARE = 0.6  #: estimated time to evaluate tokens, as a share of a training step on as many; used until measured
 MAX_FINAL_SHARE = 0.25  #: maximum share of the budget that is reserved for the final evaluation
 EXIT_S = 0.3  #: seconds to write the files and end the process
@@ -90,6 +93,12 @@ class Budget:
         """Take the evaluation time from a validation."""
         self.s_per_eval_id = seconds / max(1, num_ids)
         self.has_validated = True
+
+
+def total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
+    """Return the maximum number of steps of a run, or None for a run that only its time budget ends."""
+    epochs = config.max_epochs if config.epochs is None else config.epochs
+    return config.steps if epochs is None else max(1, round(epochs * batches.windows_per_epoch))
 
 
 class MovingRate:

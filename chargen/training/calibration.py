@@ -1,20 +1,24 @@
 """Measure what the recipe needs to know before it chooses the settings: machine speed and excess loss.
 
-The speed is measured on a few steps of a temporary network. Importing this module loads torch.
+The speed is measured on a few steps of a temporary network. A step of a tiny one loads the compiled loops before that,
+when the run has to wait anyway. Importing this module loads torch.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from typing import Any
 
 import torch
 
-from chargen.config import FLOAT32, ModelConfig, TrainConfig
+from chargen.config import FLOAT32, ModelConfig, TrainConfig, list_cells
 from chargen.data.batches import TextBatches
 from chargen.data.dataset import Dataset, Part
 from chargen.engines.torch_engine import TorchEngine
+from chargen.networks.kernels import use_numba
 from chargen.networks.network import Network
+from chargen.networks.precision import choose_precision
 from chargen.networks.torch_runtime import single_thread
 from chargen.storage.stored_weights import Tensors
 from chargen.training.recipe import (
@@ -55,16 +59,22 @@ def measure_flops_per_s(cell: str, device: str, precision: str = FLOAT32) -> flo
     return TRAINING_SHARE * flops_per_id * num_members * num_ids / seconds
 
 
-def load_kernels(cell: str, device: str) -> None:
-    """Load the compiled loops of a cell on a CPU, by a step of a tiny network on one thread.
+def load_kernels(cell: str, device: str, precision: str | None, has_ngrams: bool) -> None:
+    """Load the compiled loops that the training of a network on a CPU uses, by a step of a tiny network on one thread.
 
     Args:
         cell: Name of the recurrent cell of all layers, or a name for each layer.
         device: "cpu", "cuda" or "mps".
+        precision: Precision of the products; None for the fastest one.
+        has_ngrams: Whether the network has n-gram features.
+
+    Raises:
+        ConfigError: If there is no such cell, or it cannot be trained with the precision.
     """
-    if device == "cpu":
+    if device == "cpu" and use_numba():
+        precision = choose_precision(precision, list_cells(cell, 1), device)
         with single_thread():
-            trainer, _ = _make_trainer(cell, device, FLOAT32, 1, TINY_HIDDEN_SIZE)
+            trainer, _ = _make_trainer(cell, device, precision, 1, TINY_HIDDEN_SIZE, has_ngrams)
             trainer.train_step(0.5)
 
 
@@ -97,17 +107,29 @@ def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float,
 
 
 def _make_trainer(
-    cell: str, device: str, precision: str, num_members: int, hidden_size: int = HIDDEN_SIZE
+    cell: str,
+    device: str,
+    precision: str,
+    num_members: int,
+    hidden_size: int = HIDDEN_SIZE,
+    has_ngrams: bool = True,
 ) -> tuple[Trainer, int]:
     """Return a trainer of a temporary network on random token ids, and how many token ids a step reads."""
     T, B = seq_len(0.0, device), batch_size(0.0, 0.0, device)
+    ngrams: dict[str, Any] = {
+        "ngrams": LONG_NGRAMS,
+        "ngram_rows": NGRAM_ROWS,
+        "ngram_words": NGRAM_WORDS,
+        "ngram_index": True,
+    }
     model = ModelConfig(
         VOCAB_SIZE, cell, hidden_size=hidden_size, embedding_dim=EMBEDDING_DIM, ensemble_size=num_members,
-        ngrams=LONG_NGRAMS, ngram_rows=NGRAM_ROWS, ngram_words=NGRAM_WORDS, ngram_index=True, ngram_dropout=0.3,
+        **({**ngrams, "ngram_dropout": 0.3} if has_ngrams else {}),
     )  # fmt: skip
     config = TrainConfig(steps=1, batch_size=B, seq_len=T, learning_rate=1e-4, precision=precision, device=device)
-    ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=torch.Generator().manual_seed(0)).numpy()
-    return Trainer(Network(model).to(device), TextBatches(ids, 0, B, T), config), T * B
+    generator = torch.Generator().manual_seed(0)  # and not the one that other code of the process uses
+    ids = torch.randint(1, VOCAB_SIZE, (4 * T * B,), generator=generator).numpy()
+    return Trainer(Network(model, generator).to(device), TextBatches(ids, 0, B, T), config), T * B
 
 
 def excess_loss_nats(data: Dataset, config: ModelConfig, weights: Tensors, device: str, own_loss: float) -> float:

@@ -341,7 +341,8 @@ def seq_len(epochs: float, device: str) -> int:
 def ngram_settings(chosen: ModelChoices, num_train_ids: int, has_words: bool) -> dict[str, Any]:
     """Return the settings of the n-grams, except for their dropout rate; those that have no effect keep their defaults.
 
-    They depend on the text alone, so that a run can index the n-grams before it knows its other settings.
+    They depend on the text and the choices of the user alone, so that a run can index the n-grams before it chooses its
+    other settings.
 
     Args:
         chosen: Settings of the network that the user chose.

@@ -1,6 +1,8 @@
 """Train a model, from a text to the best model on disk. Read this file first: it shows the order of all steps.
 
     1. encode the text, and hold out a part of it for validation           data/dataset.py
+       then load compiled loops and index the n-grams, while another
+       thread computes the baselines                                       cells/ngram_index.py, data/baselines.py
     2. choose the settings that the user left open                         recipe.py, calibration.py
     3. build a network, or restore the one of a stopped run                loop.py, trainer.py, state.py
     4. make steps until the time or the steps are used up; validate now
@@ -39,7 +41,7 @@ from chargen.storage.stored_weights import round_weights
 from chargen.text.corpus import Corpus
 from chargen.text.documents import NONE
 from chargen.tokenizers.words import word_kinds
-from chargen.training.budget import Budget
+from chargen.training.budget import Budget, total_steps
 from chargen.training.choices import ModelChoices, RunLength, TrainChoices
 from chargen.training.diagnosis.evidence import collect_evidence
 from chargen.training.diagnosis.rules import diagnose
@@ -165,7 +167,7 @@ def train(plan: Plan, stop: Callable[[], bool] = lambda: False, ranks: Ranks | N
             run_writer = stack.enter_context(create_run(plan.run_name, force=plan.force, root=plan.root))
         keep_state = plan.keep_state or (saved.keep_state if saved else "always")
         saver = RunSaver(run_writer, data, model, config, keep_state, ranks.job)
-        budget = Budget(plan.started, config.budget_s, _total_steps(config, batches), num_final_ids(data))
+        budget = Budget(plan.started, config.budget_s, total_steps(config, batches), num_final_ids(data))
         loop = build_loop(batches, saver, budget, threads, saved, initial, ngrams, plan.save_every_s, ranks)
         yield _started(plan, data, loop, initial)
 
@@ -185,8 +187,8 @@ def _check_stop(stop: Callable[[], bool]) -> None:
 def _measure_in_background(data: Dataset) -> Future[Baselines]:
     """Start to measure the baselines in a thread. A run that is stopped does not wait for it.
 
-    They take one core for seconds, in which the main thread imports torch and prepares the network. They must end
-    before the training starts: next to another busy thread, training with two threads has a quarter of its speed.
+    They take a core for seconds. Meanwhile the main thread imports torch and prepares the network. They must end before
+    the training starts: next to another busy thread, training with two threads has a quarter of its speed.
     """
     future: Future[Baselines] = Future()
 
@@ -212,9 +214,9 @@ def _choose_device(plan: Plan, saved: TrainingState | None, ranks: Ranks | None)
 def _prepare_network(
     plan: Plan, data: Dataset, saved: TrainingState | None, initial: InitialModel | None, device: str
 ) -> TagsAndWords | None:
-    """Load the compiled loops of the cell, and index the n-grams of a new network, while the baselines are computed.
+    """Load the compiled loops of a network, and index the n-grams of a new one, while the baselines are computed.
 
-    Neither depends on the settings that are still to be chosen.
+    Neither depends on the settings that are chosen after that.
 
     Returns:
         The index and the kinds of the token ids; None if the network is not new, or has no index.
@@ -223,11 +225,15 @@ def _prepare_network(
     from chargen.training.calibration import load_kernels
 
     keep_freed_memory()
-    load_kernels(saved.model.cell if saved else plan.model.cell or DEFAULT_CELL, device)
-    ids, words = data.train.ids, word_kinds(data.tokenizer)
-    shape = ModelConfig(len(words), **ngram_settings(plan.model, len(ids), not data.config.is_series))
-    has_new_index = shape.ngrams and shape.ngram_index and not (saved or initial)
-    return (build_index(shape, ids, words), words) if has_new_index else None
+    known = saved.model if saved else initial.shape if initial else None
+    settings = ngram_settings(plan.model, len(data.train.ids), not data.config.is_series)
+    precision = saved.train.precision if saved and saved.train.device == device else plan.train.precision
+    cell = (known.cell if known else plan.model.cell) or DEFAULT_CELL
+    load_kernels(cell, device, precision, bool(known.ngrams if known else settings["ngrams"]))
+    if known or not (settings["ngrams"] and settings["ngram_index"]):
+        return None
+    words = word_kinds(data.tokenizer)
+    return build_index(ModelConfig(len(words), **settings), data.train.ids, words), words
 
 
 def _has_budget(plan: Plan, saved: TrainingState | None) -> bool:
@@ -301,12 +307,6 @@ def _settings(
         num_processes=num_processes,
     )
     return choose_settings(inputs)
-
-
-def _total_steps(config: TrainConfig, batches: BatchSource) -> int | None:
-    """Return the maximum number of steps of a run, or None for a run that only its time budget ends."""
-    epochs = config.max_epochs if config.epochs is None else config.epochs
-    return config.steps if epochs is None else max(1, round(epochs * batches.windows_per_epoch))
 
 
 def _started(plan: Plan, data: Dataset, loop: TrainingLoop, initial: InitialModel | None) -> Started:

@@ -33,7 +33,7 @@ def backward_model(text: str = VERSE, tokenizer: str = "char", **options: Any) -
 def test_letters_are_reversed_as_in_python(tmp_path: Path) -> None:
     texts = ["", "abc", MARKED, MARKED * 3, "\u0301a", "a\u200d", "\u200d", "a\u200d\u200d\u0301b\u200d", "\u200dab"]
 
-    # Python and JavaScript may know different versions of Unicode: an unassigned character of one is a mark of the other.
+    # Python and JavaScript may know different versions of Unicode: a mark in one can be unassigned in the other.
     assigned = st.characters(codec="utf-8", exclude_categories=["Cn"])
 
     @given(st.text(alphabet=st.one_of(st.sampled_from(MARKED + "ab\u200d\u200c\u0301"), assigned)))

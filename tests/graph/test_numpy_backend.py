@@ -31,7 +31,7 @@ def test_a_stream_equals_the_steps_of_its_engine(name: str, shape: dict[str, Any
 def test_products_in_parts_have_the_same_bits(
     name: str, hidden_size: int, weights_per_part: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The parts take turns in their order, from step to step."""
+    """The order of the parts is reversed after each step."""
     ids = np.random.default_rng(2).integers(0, 19, 12).tolist()
 
     def read() -> list[np.ndarray]:

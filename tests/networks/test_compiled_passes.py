@@ -183,6 +183,17 @@ def test_compiled_code_is_loaded_without_the_compiler() -> None:
     assert done.stdout == "False\n", done.stderr
 
 
+def test_without_compilation_functions_run_as_python() -> None:
+    script = (
+        "from chargen.jit import int64, njit\n"
+        "print(njit((int64,), cache=True)(lambda x: x + 1)(2), njit(cache=True)(lambda x: x + 1)(3))\n"
+    )
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
+    assert done.stdout == "3 4\n", done.stderr
+
+
 def test_another_number_of_threads_of_torch_is_kept() -> None:
     before = torch.get_num_threads()
     script = (

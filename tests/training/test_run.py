@@ -25,7 +25,7 @@ from chargen.api import load
 from chargen.cells import CELLS
 from chargen.cells.weights import table_rows
 from chargen.checkpoint import load_checkpoint, load_tensors
-from chargen.config import DataConfig
+from chargen.config import FLOAT32, DataConfig
 from chargen.data.batches import Position, TextBatches
 from chargen.data.dataset import prepare_dataset, split
 from chargen.errors import ConfigError, CorpusError, DeviceError, DivergenceError, ModelError, StoppedError
@@ -256,10 +256,11 @@ def test_a_diverging_run_stops_and_keeps_its_best_model(verse: str, monkeypatch:
 
     def poisoned(*args: Any, **kwargs: Any) -> torch.Tensor:
         training = "reduction" not in kwargs  # validation uses reduction="none"
-        diverges = training and next(calls) == 31  # call 0 is that of the step that loads the loops
+        diverges = training and next(calls) == 30
         return cross_entropy(*args, **kwargs) * (math.nan if diverges else 1.0)
 
     monkeypatch.setattr("chargen.networks.network.F.cross_entropy", poisoned)
+    monkeypatch.setattr(training_run, "_prepare_network", lambda *_: None)  # it makes a step, too
     with pytest.raises(DivergenceError, match="the loss is nan .* at step 31") as caught:
         run_plan(plan(verse, steps=300, model={"ensemble_size": 1}))
     assert "checkpoints/run/model.safetensors" in caught.value.hint
@@ -407,7 +408,11 @@ def test_the_network_is_prepared_while_the_baselines_are_computed(verse: str, mo
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm,mgru", "mingru"])
-def test_loading_the_loops_of_a_cell_makes_a_step_on_one_thread(cell: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_ngrams", [True, False])
+def test_loading_the_loops_of_a_network_makes_a_step_on_one_thread(
+    cell: str, has_ngrams: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("numba", reason="the extra chargen[fast] is not installed")
     train_step, threads = Trainer.train_step, []
 
     def counted_step(trainer: Trainer, progress: float) -> None:
@@ -415,11 +420,28 @@ def test_loading_the_loops_of_a_cell_makes_a_step_on_one_thread(cell: str, monke
         train_step(trainer, progress)
 
     monkeypatch.setattr(Trainer, "train_step", counted_step)
-    before = torch.get_num_threads()
-    load_kernels(cell, "cpu")
+    before, random_state = torch.get_num_threads(), torch.get_rng_state()
+    load_kernels(cell, "cpu", FLOAT32, has_ngrams)
     assert (threads, torch.get_num_threads()) == ([1], before)
-    load_kernels(cell, "cuda")
+    load_kernels(cell, "cuda", FLOAT32, has_ngrams)
+    monkeypatch.setattr("chargen.training.calibration.use_numba", lambda: False)
+    load_kernels(cell, "cpu", FLOAT32, has_ngrams)
     assert threads == [1]
+    assert torch.equal(torch.get_rng_state(), random_state)  # other code draws the same random numbers
+
+
+def test_a_run_keeps_the_random_numbers_of_other_code(verse: str) -> None:
+    before = torch.get_rng_state()
+    run_plan(plan(verse, length={"budget_s": 0.5}))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_settings_of_a_new_index_do_not_matter_to_a_run_that_has_none(verse: str) -> None:
+    shape = {"ngrams": 3, "ngram_rows": 8, "ngram_index": False, "cell": "rnn", "hidden_size": 8}
+    run_plan(plan(verse, steps=2, model=shape))
+    given = ModelChoices(ngram_rows=8)
+    assert run_plan(Plan(corpus_of(verse), resume="run", length=RunLength(steps=4), model=given))[1].steps == 4
+    assert run_plan(Plan(corpus_of(verse), init_from="run", length=RunLength(steps=2), model=given))[1].steps == 2
 
 
 def test_the_measured_speed_is_operations_divided_by_time(monkeypatch: pytest.MonkeyPatch) -> None:
