@@ -12,7 +12,8 @@ An n-gram without a row seems to have one with a probability of 8 / 2¹⁶.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -108,10 +109,14 @@ def build_index(
         owned: Tags of rows that are owned already, uint16 [R]: the n-grams of the text get free rows only. None: all
             rows are free.
     """
+    from concurrent.futures import ThreadPoolExecutor  # only here: generating a text does not need it
+
     excerpts = [_hash_kinds(config, excerpt, words) for excerpt in _cut_excerpts(ids)]
-    num_rows = config.ngram_rows
-    by_kind = zip(*excerpts, strict=True)
-    counted = [_count_keys(np.concatenate([_find_keys(part, num_rows) for part in hashes])) for hashes in by_kind]
+    find_keys = partial(_find_keys, num_rows=config.ngram_rows)
+    with ThreadPoolExecutor(
+        1
+    ) as pool:  # it counts the n-grams of a kind while this thread hashes those of the next one
+        counted = list(pool.map(lambda parts: _count_keys(map(find_keys, parts)), zip(*excerpts, strict=True)))
     keys, counts = zip(*counted, strict=True)
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
     key, count = np.concatenate(keys), np.concatenate(counts)
@@ -149,14 +154,15 @@ def move_rows(
     return moved
 
 
-def _count_keys(keys: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _count_keys(parts: Iterable[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Return the n-grams of a kind that occur at least MIN_COUNT times, and how often each of them occurs.
 
     An n-gram is its bucket and its tag as one number.
 
     Args:
-        keys: The n-gram at each position of the text, [N]; the function sorts them.
+        parts: The n-gram at each position of the excerpts of a text.
     """
+    keys = np.concatenate(list(parts))
     keys.sort()
     starts = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
     counts = np.diff(np.append(starts, len(keys)))
