@@ -36,8 +36,8 @@ from chargen.training.validation import loss_nats_per_char, read_alone
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 384, 64, 64  #: shape of the temporary network
 TINY_HIDDEN_SIZE = 16  #: hidden size of the network that loads compiled loops
 NGRAM_ROWS = 1 << 12  #: rows of its n-gram table
-MIN_SECONDS = 0.2  #: minimum total duration of the timed steps
-MIN_RUNS = 4  #: minimum number of timed steps
+MIN_SECONDS = 0.1  #: minimum total duration of the timed steps; twice as many steps vary nearly as much
+MIN_RUNS = 3  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded
 WARM_UP_STEPS = 1  #: steps that are not timed; they load loops and start threads
@@ -97,7 +97,7 @@ def _time_recorded_steps(cell: str, device: str, precision: str) -> tuple[float,
     """Return the same for an ensemble on a GPU, which reads the members together."""
     trainer, num_ids = _make_trainer(cell, device, precision, MAX_MEMBERS)
     durations: list[float] = []
-    while len(durations) < MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
+    while len(durations) <= MIN_RUNS or sum(durations) * RECORDED_STEPS < MIN_SECONDS:
         start = time.perf_counter()
         for _ in range(RECORDED_STEPS):
             trainer.train_step(0.5)
