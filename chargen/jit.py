@@ -135,8 +135,9 @@ _FunctionCache: Any = caching.FunctionCache  # type: ignore[attr-defined, unused
 class _Cache(_FunctionCache):  # type: ignore[misc]
     """numba's cache of a function, which loads compiled code without setting up the compiler.
 
-    numba sets it up first, which takes three times as long as all the rest. Code that is loaded needs nothing but the
-    counter of references; a function that is not in the cache sets up the compiler when it is compiled.
+    numba sets up the compiler before it loads code, which takes three times as long as the loading. Loaded code needs
+    only numba's runtime, which counts references. A function that is not in the cache sets up the compiler when it is
+    compiled.
     """
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
@@ -147,12 +148,12 @@ class _Cache(_FunctionCache):  # type: ignore[misc]
 
 
 def njit(signature: Any = None, *, cache: bool = False, **options: Any) -> Any:
-    """Compile a function, or return a decorator that does, as numba.njit.
+    """Compile a function, or return a decorator that compiles one, as numba.njit does.
 
     Args:
-        signature: The types of the arguments, for which the decorator compiles a function at once; None: it is compiled
-            at its first call with arguments of some types. Or the function, without options.
-        cache: Whether compiled code is kept on disk, and loaded as `_Cache` does.
+        signature: The types of the arguments: the decorator then compiles the function for them at once. None: it is
+            compiled at its first call. As a decorator without options, njit gets the function here.
+        cache: Whether compiled code is stored on disk (`_Cache`).
         options: Other options of numba.njit.
     """
     if isinstance(signature, FunctionType):

@@ -113,9 +113,7 @@ def build_index(
 
     excerpts = [_hash_kinds(config, excerpt, words) for excerpt in _cut_excerpts(ids)]
     find_keys = partial(_find_keys, num_rows=config.ngram_rows)
-    with ThreadPoolExecutor(
-        1
-    ) as pool:  # it counts the n-grams of a kind while this thread hashes those of the next one
+    with ThreadPoolExecutor(1) as pool:  # it counts a kind of n-grams while this thread hashes the next kind
         counted = list(pool.map(lambda parts: _count_keys(map(find_keys, parts)), zip(*excerpts, strict=True)))
     keys, counts = zip(*counted, strict=True)
     tags = np.zeros(config.ngram_rows, dtype=np.uint16) if owned is None else owned.copy()
@@ -173,7 +171,7 @@ def _count_keys(parts: Iterable[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np
 def _find_rows(
     config: ModelConfig, ids: NDArray[np.int64], index: TagsAndWords | None
 ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.bool_]]]:
-    """Yield (the rows of the n-grams that end at each position of a text [N], which have one), for each kind."""
+    """Yield (the rows of the n-grams that end at each position of a text [N], which of them have one), kind by kind."""
     if index is not None:
         tags, words = index
         for hashes in _hash_kinds(config, ids, words):
@@ -282,7 +280,7 @@ def _hash_from_words(
     num_starts = np.cumsum(is_start)  # number of words up to each position
     powers = _find_powers(constants.m, len(ids))
     sums = np.zeros(len(ids) + 1, dtype=np.int64)
-    terms = sums[1:]  # the operations change arrays in place: new ones would take as long as the operations
+    terms = sums[1:]  # changed in place: to allocate a new array takes as long as an operation
     np.multiply(ids, constants.a, out=terms)
     terms += constants.b
     terms *= _find_powers(pow(constants.m, -1, 1 << 64), len(ids))

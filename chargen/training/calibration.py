@@ -34,9 +34,9 @@ from chargen.training.trainer import Trainer
 from chargen.training.validation import loss_nats_per_char, read_alone
 
 HIDDEN_SIZE, EMBEDDING_DIM, VOCAB_SIZE = 384, 64, 64  #: shape of the temporary network
-TINY_HIDDEN_SIZE = 16  #: hidden size of the network that loads compiled loops
 NGRAM_ROWS = 1 << 12  #: rows of its n-gram table
-MIN_SECONDS = 0.1  #: minimum total duration of the timed steps; twice as many steps vary nearly as much
+TINY_HIDDEN_SIZE = 16  #: hidden size of the network whose step loads the compiled loops
+MIN_SECONDS = 0.1  #: minimum total duration of the timed steps; in 0.2 s, the result varies nearly as much
 MIN_RUNS = 3  #: minimum number of timed steps
 MAX_SECONDS = 3.0  #: duration of the timed steps after which fewer are enough: a slow machine, or a busy one
 RECORDED_STEPS = 20  #: steps on a GPU that are timed together; the first of them are not recorded

@@ -187,7 +187,7 @@ def _check_stop(stop: Callable[[], bool]) -> None:
 def _measure_in_background(data: Dataset) -> Future[Baselines]:
     """Start to measure the baselines in a thread. A run that is stopped does not wait for it.
 
-    They take a core for seconds. Meanwhile the main thread imports torch and prepares the network. They must end before
+    They use a core for seconds. Meanwhile the main thread imports torch and prepares the network. They must end before
     the training starts: next to another busy thread, training with two threads has a quarter of its speed.
     """
     future: Future[Baselines] = Future()
